@@ -1,0 +1,229 @@
+//! Every tweakable, with its unit, its default and the check on it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::error::ConfigError;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The longest KRPC message that peers of 2003 take, in bytes, counted without
+/// its netstring frame (Twisted's `NetstringReceiver` of that time).
+pub const MAX_NETSTRING: usize = 99_999;
+
+/// How a node's file is kept when the machine, not just the program, dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Each turn's writes are on the disk before they are acknowledged
+    /// (SQLite's `synchronous = FULL`). The default.
+    #[default]
+    Disk,
+    /// They are with the operating system: a crash of the program loses
+    /// nothing, a power cut may lose the last writes, never the file
+    /// (`synchronous = NORMAL`).
+    System,
+}
+
+/// The settings of a node.
+///
+/// Start from the default, which is what the Khashmir of 2003 used where it had
+/// such a setting, and change what you need:
+///
+/// ```
+/// use khashmir::Config;
+/// use std::time::Duration;
+///
+/// let config = Config { value_lifetime: Duration::from_secs(3600), ..Config::default() };
+/// assert!(config.validate().is_ok());
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    // Kademlia
+    /// Contacts in a bucket, and nodes that keep a value: Kademlia's K.
+    /// Contacts, 1 to 64; default 8.
+    pub k: usize,
+    /// Requests that one lookup has in flight: Kademlia's α. 1 to 64; default 4.
+    pub concurrent_requests: usize,
+    /// How many of the K nearest nodes must accept a value for it to count as
+    /// stored. Nodes, 1 to [`k`](Self::k); default 3. In a network of fewer
+    /// nodes, all of them must.
+    pub store_redundancy: usize,
+    /// How many requests in a row a contact may leave unanswered before it is
+    /// dropped. 1 to 255; default 3.
+    pub max_failures: u8,
+    /// A contact heard of more recently than this is taken to be alive, and not
+    /// pinged to make room for another. Default 15 min.
+    pub min_ping_interval: Duration,
+    /// A bucket that no lookup has touched for this long is refreshed. At least
+    /// 1 s; default 1 h.
+    pub bucket_staleness: Duration,
+
+    // Requests and operations
+    /// How long a request may go unanswered. At least 1 ms; default 10 s (2003
+    /// peers wait 60 s for ours).
+    pub request_timeout: Duration,
+    /// The deadline of an operation that is not given one. At least 1 ms;
+    /// default 60 s.
+    pub operation_timeout: Duration,
+    /// The address that peers are told to reach this node at; the port is
+    /// always the socket's own. Default: none, which says to each peer the
+    /// local address of the route to it. Never 0.0.0.0 or `::`.
+    pub advertised_address: Option<IpAddr>,
+
+    // Values
+    /// The largest value, in bytes, that is taken from others and from the
+    /// program. 0 to 99,000 (a value must fit into a message of 99,999 bytes
+    /// beside its key); default 64 KiB.
+    pub max_value_size: usize,
+    /// The longest KRPC message that is taken in, in bytes without its frame.
+    /// 1,024 to 99,999; default 99,999, what 2003 peers take.
+    pub max_message_size: usize,
+    /// How long a value is kept after it was last stored. At least 1 s; default
+    /// 24 h.
+    pub value_lifetime: Duration,
+    /// How many values one key may have. At least 1; default 1,024. One more is
+    /// refused with an error.
+    pub max_values_per_key: usize,
+    /// How many bytes of values a node keeps in all. Default 64 MiB. What would
+    /// exceed it is refused with an error.
+    pub max_stored_bytes: u64,
+
+    // Upkeep
+    /// How often contacts are saved to the store, give or take 10 % so that the
+    /// nodes of a machine do not all write at once. At least 1 s; default 15 min.
+    pub checkpoint_interval: Duration,
+    /// When expired values are first deleted after the start. Default 15 s.
+    pub first_expiry: Duration,
+    /// How often after that. At least 1 s; default 1 h. Expired values are not
+    /// given out in between.
+    pub expiry_interval: Duration,
+    /// What a file-backed store survives. Default: the loss of power.
+    pub durability: Durability,
+
+    // Airhook
+    /// How long an acknowledgement may wait for something to ride on. Less than
+    /// 1 s (after that a 2003 peer speaks up by itself); default 25 ms (as in
+    /// RFC 9000, section 18.2).
+    pub ack_delay: Duration,
+    /// How long the first packet to a peer may go unanswered before it is
+    /// repeated; doubled for each further one. 1 ms to 60 s; default 300 ms.
+    pub initial_probe: Duration,
+    /// The longest that a repetition waits. At least
+    /// [`initial_probe`](Self::initial_probe); default 2 s.
+    pub max_probe: Duration,
+    /// How often an opening is repeated before the peer counts as unreachable.
+    /// 1 to 255; default 6.
+    pub max_openings: u8,
+    /// How many heartbeats in a row a peer may leave unanswered before its
+    /// session is given up and a new one opened. 1 to 255; default 8.
+    pub max_heartbeats: u8,
+    /// Connections of one node. 16 to 1,000,000; default 4,096. Beyond it the one
+    /// that was idle longest is forgotten.
+    pub max_connections: usize,
+    /// Of these, how many may be open to senders who have not shown that they
+    /// receive our answers. 1 to `max_connections`; default 256.
+    pub max_unproven: usize,
+    /// An idle connection is forgotten after this long. At least 1 s; default
+    /// 10 min.
+    pub connection_idle: Duration,
+    /// The same for peers that leave out session ids, as those of 2003 do:
+    /// such a peer loses a request when it is forgotten. Default 24 h.
+    pub lasting_idle: Duration,
+    /// Messages of a stream that may wait for one before them, from one peer.
+    /// 255 to 32,768; default 1,024. More resets the session.
+    pub reorder_limit: usize,
+
+    // For tests
+    /// The share of arriving datagrams that are thrown away, from 0 to 1, to see
+    /// how a network does with losses. Default 0.
+    pub inbound_loss: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            k: 8,
+            concurrent_requests: 4,
+            store_redundancy: 3,
+            max_failures: 3,
+            min_ping_interval: 15 * MINUTE,
+            bucket_staleness: HOUR,
+            request_timeout: Duration::from_secs(10),
+            operation_timeout: MINUTE,
+            advertised_address: None,
+            max_value_size: 64 * 1024,
+            max_message_size: MAX_NETSTRING,
+            value_lifetime: DAY,
+            max_values_per_key: 1024,
+            max_stored_bytes: 64 * 1024 * 1024,
+            checkpoint_interval: 15 * MINUTE,
+            first_expiry: Duration::from_secs(15),
+            expiry_interval: HOUR,
+            durability: Durability::default(),
+            ack_delay: Duration::from_millis(25),
+            initial_probe: Duration::from_millis(300),
+            max_probe: Duration::from_secs(2),
+            max_openings: 6,
+            max_heartbeats: 8,
+            max_connections: 4096,
+            max_unproven: 256,
+            connection_idle: 10 * MINUTE,
+            lasting_idle: DAY,
+            reorder_limit: 1024,
+            inbound_loss: 0.0,
+        }
+    }
+}
+
+impl Config {
+    /// Checks every setting, alone and against the others.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that is out of bounds, and what is allowed for it.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let millisecond = Duration::from_millis(1);
+        let second = Duration::from_secs(1);
+        let checks = [
+            ((1..=64).contains(&self.k), "k", "1 to 64"),
+            ((1..=64).contains(&self.concurrent_requests), "concurrent_requests", "1 to 64"),
+            ((1..=self.k).contains(&self.store_redundancy), "store_redundancy", "1 to k"),
+            (self.max_failures >= 1, "max_failures", "1 to 255"),
+            (self.bucket_staleness >= second, "bucket_staleness", "at least 1 s"),
+            (self.request_timeout >= millisecond, "request_timeout", "at least 1 ms"),
+            (self.operation_timeout >= millisecond, "operation_timeout", "at least 1 ms"),
+            (
+                self.advertised_address.is_none_or(|ip| !ip.is_unspecified()),
+                "advertised_address",
+                "an address that others can reach, or none",
+            ),
+            (self.max_value_size <= 99_000, "max_value_size", "at most 99,000 bytes"),
+            (
+                (1024..=MAX_NETSTRING).contains(&self.max_message_size),
+                "max_message_size",
+                "1,024 to 99,999 bytes",
+            ),
+            (self.value_lifetime >= second, "value_lifetime", "at least 1 s"),
+            (self.max_values_per_key >= 1, "max_values_per_key", "at least 1"),
+            (self.checkpoint_interval >= second, "checkpoint_interval", "at least 1 s"),
+            (self.expiry_interval >= second, "expiry_interval", "at least 1 s"),
+            (self.ack_delay < second, "ack_delay", "less than 1 s"),
+            ((millisecond..=MINUTE).contains(&self.initial_probe), "initial_probe", "1 ms to 60 s"),
+            (self.max_probe >= self.initial_probe, "max_probe", "at least initial_probe"),
+            (self.max_openings >= 1, "max_openings", "1 to 255"),
+            (self.max_heartbeats >= 1, "max_heartbeats", "1 to 255"),
+            ((16..=1_000_000).contains(&self.max_connections), "max_connections", "16 to 1,000,000"),
+            ((1..=self.max_connections).contains(&self.max_unproven), "max_unproven", "1 to max_connections"),
+            (self.connection_idle >= second, "connection_idle", "at least 1 s"),
+            (self.lasting_idle >= self.connection_idle, "lasting_idle", "at least connection_idle"),
+            ((255..=32_768).contains(&self.reorder_limit), "reorder_limit", "255 to 32,768"),
+            ((0.0..=1.0).contains(&self.inbound_loss), "inbound_loss", "0 to 1"),
+        ];
+        match checks.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, setting, allowed)) => Err(ConfigError { setting, allowed }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What can go wrong: one type for each question that a caller has.
+
+use std::fmt;
+use std::io;
+
+/// A setting is out of bounds. See [`Config::validate`](crate::Config::validate).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The setting's name in [`Config`](crate::Config).
+    pub setting: &'static str,
+    /// What is allowed for it.
+    pub allowed: &'static str,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the setting `{}` must be {}", self.setting, self.allowed)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Why a store could not be opened, read or written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// The file is a SQLite database, but not a Khashmir node's.
+    Foreign,
+    /// The file was written by a newer version of this crate, with this schema.
+    TooNew(i64),
+    /// The file is no SQLite database, or a damaged one; SQLite's own words.
+    Damaged(String),
+    /// Another process, or another node of this one, has the file open.
+    InUse,
+    /// The file belongs to the node of another id than was asked for.
+    OtherId(crate::Id),
+    /// SQLite failed otherwise (permissions, a full disk, …); its own words.
+    Sqlite(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Foreign => f.write_str("the file is a database of some other program"),
+            StoreError::TooNew(version) => {
+                write!(f, "the file was written by a newer version (schema {version})")
+            }
+            StoreError::Damaged(what) => write!(f, "the file is damaged, or no database: {what}"),
+            StoreError::InUse => f.write_str("the file is in use by another node"),
+            StoreError::OtherId(id) => write!(f, "the file belongs to the node {id}"),
+            StoreError::Sqlite(what) => write!(f, "SQLite: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// Why a node could not be started.
+#[derive(Debug)]
+pub enum StartError {
+    /// A setting is out of bounds.
+    Config(ConfigError),
+    /// The address could not be used: taken, not of this machine, not allowed,
+    /// not to be resolved, or the process has no file descriptor left.
+    Bind(io::Error),
+    /// The node's file could not be used.
+    Store(StoreError),
+    /// The event loop could not be set up, or has ended.
+    Loop(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Config(e) => e.fmt(f),
+            StartError::Bind(e) => write!(f, "the address cannot be used: {e}"),
+            StartError::Store(e) => write!(f, "the store cannot be used: {e}"),
+            StartError::Loop(e) => write!(f, "the event loop cannot be used: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Config(e) => Some(e),
+            StartError::Store(e) => Some(e),
+            StartError::Bind(e) | StartError::Loop(e) => Some(e),
+        }
+    }
+}
+
+impl From<ConfigError> for StartError {
+    fn from(e: ConfigError) -> Self {
+        StartError::Config(e)
+    }
+}
+
+impl From<StoreError> for StartError {
+    fn from(e: StoreError) -> Self {
+        StartError::Store(e)
+    }
+}
+
+/// Why one request to one peer failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// No answer within [`Config::request_timeout`](crate::Config::request_timeout).
+    Timeout,
+    /// The peer could not be reached at all, or was forgotten to make room.
+    Unreachable,
+    /// The peer restarted, so that the request is lost.
+    Reset,
+    /// The peer answered with an error; its text, or its number as text.
+    Refused(String),
+    /// The answer came from a node of another id.
+    WrongId,
+    /// The answer was not what the method promises.
+    Malformed,
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Timeout => f.write_str("no answer in time"),
+            CallError::Unreachable => f.write_str("the peer cannot be reached"),
+            CallError::Reset => f.write_str("the peer restarted"),
+            CallError::Refused(why) => write!(f, "the peer refused: {why}"),
+            CallError::WrongId => f.write_str("another node answered at that address"),
+            CallError::Malformed => f.write_str("the answer makes no sense"),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+/// Why an operation (a lookup, a store, …) did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OperationError {
+    /// Its deadline passed.
+    Deadline,
+    /// It was cancelled.
+    Cancelled,
+    /// Its node was closed, or never was.
+    Closed,
+    /// The host's name could not be resolved; the resolver's words.
+    Resolve(String),
+    /// The one request that it consists of failed.
+    Call(CallError),
+    /// The value is larger than [`Config::max_value_size`](crate::Config::max_value_size).
+    ValueTooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// What is allowed, in bytes.
+        limit: usize,
+    },
+    /// Values must not be empty: 2003 peers store such a value but never find it.
+    ValueEmpty,
+    /// Fewer nodes took the value than had to.
+    TooFew {
+        /// How many took it.
+        accepted: usize,
+        /// How many had to.
+        needed: usize,
+    },
+    /// The operation was called on the loop's own thread, which it would block.
+    WouldBlock,
+    /// The node's own store failed.
+    Store(StoreError),
+}
+
+impl fmt::Display for OperationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OperationError::Deadline => f.write_str("the deadline passed"),
+            OperationError::Cancelled => f.write_str("cancelled"),
+            OperationError::Closed => f.write_str("the node is closed"),
+            OperationError::Resolve(why) => write!(f, "the name cannot be resolved: {why}"),
+            OperationError::Call(e) => e.fmt(f),
+            OperationError::ValueTooLarge { size, limit } => {
+                write!(f, "the value has {size} bytes, {limit} are allowed")
+            }
+            OperationError::ValueEmpty => f.write_str("the value is empty: at least one byte is needed"),
+            OperationError::TooFew { accepted, needed } => {
+                write!(f, "only {accepted} nodes took the value, {needed} had to")
+            }
+            OperationError::WouldBlock => {
+                f.write_str("a blocking call on the event loop's own thread would never return")
+            }
+            OperationError::Store(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for OperationError {}

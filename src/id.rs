@@ -1,0 +1,152 @@
+//! 160-bit identifiers and the XOR metric on them.
+//!
+//! Nodes and keys share one space. The distance between two points is their
+//! bitwise XOR read as a big-endian number (Maymounkov and Mazières,
+//! *Kademlia*, 2002, section 2.1).
+
+use std::fmt;
+use std::str::FromStr;
+
+use rand::Rng;
+use sha1::{Digest, Sha1};
+
+/// Bytes in an [`Id`]: SHA-1 is 160 bits long.
+pub const ID_BYTES: usize = 20;
+/// Bits in an [`Id`].
+pub const ID_BITS: usize = ID_BYTES * 8;
+
+/// A point of the 160-bit key space: the name of a node, or the key of a value.
+///
+/// Reads and prints as 40 hexadecimal digits.
+///
+/// ```
+/// use khashmir::Id;
+///
+/// let key = Id::of(b"a name");
+/// assert_eq!(key.to_string().parse(), Ok(key));
+/// assert_eq!(key.distance(&key).leading_zeros(), 160);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id([u8; ID_BYTES]);
+
+/// How far apart two [`Id`]s are; orders as a 160-bit number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Distance([u8; ID_BYTES]);
+
+/// Text that is not an [`Id`]: an id is 40 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseIdError;
+
+impl Id {
+    /// The id made of these 20 bytes, most significant first.
+    pub const fn new(bytes: [u8; ID_BYTES]) -> Self {
+        Id(bytes)
+    }
+
+    /// The id in `bytes`, when they are exactly 20.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Id)
+    }
+
+    /// The SHA-1 of `name`: the key under which things of that name are kept.
+    pub fn of(name: &[u8]) -> Self {
+        Id(Sha1::digest(name).into())
+    }
+
+    /// A random id, uniform over the whole space.
+    pub fn random(rng: &mut impl Rng) -> Self {
+        let mut bytes = [0; ID_BYTES];
+        rng.fill_bytes(&mut bytes);
+        Id(bytes)
+    }
+
+    /// A random id that shares exactly `shared` leading bits with this one, so
+    /// that it falls into the bucket of that depth. From 160 on: the id itself.
+    pub fn random_sharing(&self, shared: usize, rng: &mut impl Rng) -> Self {
+        if shared >= ID_BITS {
+            return *self;
+        }
+        let random = Id::random(rng);
+        let mut bytes = self.0;
+        let (byte, bit) = (shared / 8, shared % 8);
+        // The bits after `shared` come from `random`, the one at it is flipped.
+        let keep = !(0xffu8 >> bit);
+        let flip = 0x80u8 >> bit;
+        bytes[byte] = (self.0[byte] & keep) | (!self.0[byte] & flip) | (random.0[byte] & !keep & !flip);
+        bytes[byte + 1..].copy_from_slice(&random.0[byte + 1..]);
+        Id(bytes)
+    }
+
+    /// The XOR distance to `other`.
+    pub fn distance(&self, other: &Id) -> Distance {
+        let mut bytes = self.0;
+        for (mine, theirs) in bytes.iter_mut().zip(other.0) {
+            *mine ^= theirs;
+        }
+        Distance(bytes)
+    }
+
+    /// The 20 bytes, most significant first.
+    pub const fn as_bytes(&self) -> &[u8; ID_BYTES] {
+        &self.0
+    }
+}
+
+impl Distance {
+    /// How many leading bits the two ids share: 160 when they are equal.
+    pub fn leading_zeros(&self) -> usize {
+        match self.0.iter().position(|&byte| byte != 0) {
+            Some(at) => at * 8 + self.0[at].leading_zeros() as usize,
+            None => ID_BITS,
+        }
+    }
+
+    /// The distance as a share of the whole space, from 0 up to 1.
+    pub fn fraction(&self) -> f64 {
+        self.0.iter().rev().fold(0.0, |sum, &byte| (sum + f64::from(byte)) / 256.0)
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Id({self})")
+    }
+}
+
+impl fmt::Debug for Distance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Distance({})", Id(self.0))
+    }
+}
+
+impl FromStr for Id {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let digits = text.as_bytes();
+        if digits.len() != ID_BYTES * 2 {
+            return Err(ParseIdError);
+        }
+        let mut bytes = [0; ID_BYTES];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let high = char::from(pair[0]).to_digit(16).ok_or(ParseIdError)?;
+            let low = char::from(pair[1]).to_digit(16).ok_or(ParseIdError)?;
+            *byte = (high * 16 + low) as u8;
+        }
+        Ok(Id(bytes))
+    }
+}
+
+impl fmt::Display for ParseIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an id is 40 hexadecimal digits")
+    }
+}
+
+impl std::error::Error for ParseIdError {}
