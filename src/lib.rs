@@ -4,6 +4,7 @@ pub mod error;
 pub mod id;
 pub mod random;
 pub mod time;
+pub mod wheel;
 
 pub use config::{Config, Durability};
 pub use contact::Contact;
