@@ -28,6 +28,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -291,8 +292,13 @@ impl<D> Drop for Reactor<D> {
     fn drop(&mut self) {
         self.inbox.close();
         for node in self.driver.nodes() {
-            if let Err(e) = self.driver.close(node) {
-                log::error!("a node could not be saved: {e}");
+            // Perhaps it is dropped because of a panic in the engine itself, which
+            // then may panic again: out of here that would end the process.
+            let close = AssertUnwindSafe(|| self.driver.close(node));
+            match catch_unwind(close) {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => log::error!("a node could not be saved: {e}"),
+                Err(_) => log::error!("a node could not be closed"),
             }
         }
     }
