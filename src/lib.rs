@@ -3,6 +3,7 @@ pub mod contact;
 pub mod error;
 pub mod id;
 pub mod random;
+pub mod table;
 pub mod time;
 pub mod wheel;
 
