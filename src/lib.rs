@@ -1,5 +1,7 @@
+pub mod airhook;
 pub mod config;
 pub mod contact;
+pub mod context;
 pub mod error;
 pub mod id;
 pub mod random;
