@@ -1,7 +1,9 @@
+pub mod bencode;
 pub mod config;
 pub mod contact;
 pub mod error;
 pub mod id;
+pub mod krpc;
 pub mod random;
 pub mod time;
 
