@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use emit::{MAX_BODY, MAX_ERROR_TEXT, error, request, response_empty, response_nodes, response_values};
 
-use crate::bencode::{self, BencodeError, Dict, List, Value};
+use crate::bencode::{self, BencodeError, List, Value};
 use crate::contact::Contact;
 use crate::id::Id;
 
@@ -331,18 +331,24 @@ fn list(value: Option<Value<'_>>) -> Option<Option<List<'_>>> {
 
 fn contact(entry: Value<'_>) -> Option<Contact> {
     let Value::Dict(entry) = entry else { return None };
-    let contact = Contact { id: id(entry.get(b"id"))?, addr: address(&entry)? };
+    let [Some(Value::Bytes(host)), Some(Value::Bytes(id)), Some(Value::Int(port))] =
+        entry.select([b"host", b"id", b"port"])
+    else {
+        return None;
+    };
+    let contact = Contact {
+        id: Id::from_slice(id)?,
+        addr: SocketAddr::new(ip_address(host)?, u16::try_from(port).ok()?),
+    };
     contact.is_reachable().then_some(contact)
 }
 
-fn address(entry: &Dict<'_>) -> Option<SocketAddr> {
-    let [Some(Value::Bytes(host)), Some(Value::Int(port))] = entry.select([b"host", b"port"]) else {
-        return None;
-    };
-    if host.len() > MAX_HOST {
+/// The address that `text` spells, an IPv4 one as such: were it kept in two
+/// forms, a table would hold its node twice.
+fn ip_address(text: &[u8]) -> Option<IpAddr> {
+    if text.len() > MAX_HOST {
         return None;
     }
-    let host: IpAddr = std::str::from_utf8(host).ok()?.parse().ok()?;
-    // One spelling for each address, or the table would keep a node twice.
-    Some(SocketAddr::new(host.to_canonical(), u16::try_from(port).ok()?))
+    let ip: IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
+    Some(ip.to_canonical())
 }
