@@ -1,9 +1,11 @@
 pub mod airhook;
+pub mod bencode;
 pub mod config;
 pub mod contact;
 pub mod context;
 pub mod error;
 pub mod id;
+pub mod krpc;
 pub mod random;
 pub mod table;
 pub mod time;

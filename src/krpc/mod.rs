@@ -1,0 +1,4 @@
+//! KRPC: requests and responses, bencoded, one netstring each.
+
+pub mod message;
+pub mod netstring;
