@@ -2,6 +2,8 @@ pub mod config;
 pub mod contact;
 pub mod error;
 pub mod id;
+pub mod lookup;
+pub mod publish;
 pub mod random;
 pub mod table;
 pub mod time;
