@@ -68,6 +68,8 @@ pub struct Context<'a> {
     pub node: Key,
     /// Which address of ours a peer sees.
     pub routes: &'a dyn Routes,
+    /// A buffer to compose a message in. Whoever uses it finds and leaves it empty.
+    pub buffer: &'a mut Vec<u8>,
 }
 
 impl Context<'_> {

@@ -6,6 +6,8 @@ pub mod context;
 pub mod error;
 pub mod id;
 pub mod krpc;
+pub mod lookup;
+pub mod publish;
 pub mod random;
 pub mod table;
 pub mod time;
