@@ -88,7 +88,7 @@ struct Candidate {
     ours: u32,
     theirs: u32,
     next_sequence: u16,
-    newest: u16,
+    /// Whether its sender is to be shown this session.
     challenge: bool,
 }
 
@@ -122,6 +122,9 @@ pub struct Connection {
     proven: bool,
     /// Any sequence number of theirs will do, as it is the first of its session.
     fresh: bool,
+    /// Whether `newest` is worth telling: something of this session was accepted,
+    /// or of the one before, which a C peer wants to hear of when ours changes.
+    observing: bool,
     /// Nothing is taken before the other side shows our session.
     guarded: bool,
     /// We spoke first.
@@ -177,6 +180,7 @@ impl Connection {
             silent: 0,
             proven: false,
             fresh: true,
+            observing: false,
             guarded: false,
             opened,
             original: false,
@@ -285,8 +289,6 @@ impl Connection {
         let gap = if repeats { 0 } else { next.wrapping_sub(self.expected) };
         if !counts && gap > MAX_UNPROVEN_MISSES {
             // Our bare answer shows the sender our session; the rest comes again.
-            self.fresh = false;
-            self.newest = packet.sequence.wrapping_sub(1);
             self.answer = true;
             return Verdict::Foreign;
         }
@@ -296,6 +298,7 @@ impl Connection {
         self.original |= packet.next.is_none() || packet.session == 0;
         self.numbers_omitted |= packet.next.is_none() && packet.messages.count() > 0;
         self.fresh = false;
+        self.observing = true;
         self.newest = packet.sequence;
         self.silent = 0;
         if shows_us && !self.proven {

@@ -135,6 +135,13 @@ impl Mux {
         self.get(key).map_or(0, |entry| entry.stream.unconfirmed())
     }
 
+    /// Whether a call to this address waits for its answer.
+    pub fn is_expecting(&self, addr: &SocketAddr) -> bool {
+        self.by_addr.get(addr).is_some_and(|&index| {
+            self.entries.get(index as usize).is_some_and(|entry| !entry.calls.is_empty())
+        })
+    }
+
     /// The address of ours that this peer sees, by the route to it.
     pub fn local(&mut self, key: Key, ctx: &Context<'_>) -> Option<IpAddr> {
         let entry = self.get_mut(key)?;

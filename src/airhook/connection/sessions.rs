@@ -62,8 +62,6 @@ impl Connection {
                 self.learn(packet.session, carrier);
                 if shows_other {
                     // It speaks to an earlier life of ours: take nothing, not even its number.
-                    self.fresh = false;
-                    self.newest = packet.sequence.wrapping_sub(1);
                     self.refuse(ctx.now);
                 }
                 !shows_other
@@ -95,18 +93,13 @@ impl Connection {
             // packet, and a new life of the peer learns our session from it.
             return self.refuse(ctx.now);
         }
-        let newest = packet.sequence.wrapping_sub(1);
         match &mut self.candidate {
-            Some(candidate) if candidate.theirs == packet.session => {
-                candidate.newest = newest;
-                candidate.challenge = true;
-            }
+            Some(candidate) if candidate.theirs == packet.session => candidate.challenge = true,
             candidate => {
                 *candidate = Some(Box::new(Candidate {
                     ours: random_session(ctx.rng),
                     theirs: packet.session,
                     next_sequence: 0,
-                    newest,
                     challenge: true,
                 }));
             }
@@ -125,6 +118,7 @@ impl Connection {
     /// The other side is in a new session of its own: its numbers start afresh.
     fn learn(&mut self, session: u32, carrier: &mut impl Carrier) {
         self.theirs = session;
+        self.observing = false;
         self.forget_incoming(carrier);
     }
 
@@ -182,7 +176,7 @@ impl Connection {
 impl Candidate {
     pub(super) fn emit(&mut self, out: &mut Vec<u8>) {
         Packet {
-            observed_sequence: self.newest as u8,
+            observed_sequence: 0,
             sequence: self.next_sequence,
             observed_session: self.theirs,
             session: self.ours,

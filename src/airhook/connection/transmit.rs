@@ -26,7 +26,8 @@ impl Connection {
         let sequence = self.next_sequence;
         let room = self.room_for_messages();
         Packet {
-            observed_sequence: self.newest as u8,
+            // 0 says "nothing yet", to both kinds of 2003.
+            observed_sequence: if self.observing { self.newest as u8 } else { 0 },
             sequence,
             observed_session: self.theirs,
             session: self.ours,
