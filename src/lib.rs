@@ -3,6 +3,7 @@ pub mod contact;
 pub mod error;
 pub mod id;
 pub mod random;
+pub mod store;
 pub mod time;
 
 pub use config::{Config, Durability};
