@@ -148,10 +148,7 @@ impl Engine {
         id: Option<Id>,
     ) -> Result<NodeKey, StoreError> {
         let fallback = Id::random(&mut self.rng);
-        let limits =
-            Limits { values_per_key: config.max_values_per_key, stored_bytes: config.max_stored_bytes };
-        let resident = self.databases[database].move_in(id, fallback, limits)?;
-        self.databases[database].commit()?;
+        let resident = self.databases[database].move_in(id, fallback, Limits::from(&*config))?;
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let entry = self.nodes.vacant_entry();
@@ -315,25 +312,14 @@ impl Engine {
     }
 
     /// Looks for the nodes nearest to this one. → [`Outcome::Nodes`]
-    pub fn find_close_nodes(
-        &mut self,
-        now: Time,
-        node: NodeKey,
-        timeout: Option<Duration>,
-    ) -> OperationKey {
+    pub fn find_close_nodes(&mut self, now: Time, node: NodeKey, timeout: Option<Duration>) -> OperationKey {
         self.command(now, node, Outcome::Nodes(Err(OperationError::Closed)), |node, world| {
             node.find_close_nodes(world, timeout)
         })
     }
 
     /// Looks for the node `id`, or else the nearest ones to it. → [`Outcome::Nodes`]
-    pub fn find_node(
-        &mut self,
-        now: Time,
-        node: NodeKey,
-        id: Id,
-        timeout: Option<Duration>,
-    ) -> OperationKey {
+    pub fn find_node(&mut self, now: Time, node: NodeKey, id: Id, timeout: Option<Duration>) -> OperationKey {
         self.command(now, node, Outcome::Nodes(Err(OperationError::Closed)), |node, world| {
             node.find_node(world, id, timeout)
         })

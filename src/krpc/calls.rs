@@ -85,14 +85,11 @@ impl<W> Calls<W> {
     pub fn find(&self, tid: &[u8], connection: Key) -> Option<Key> {
         let (place, nonce) = tid.split_first_chunk::<8>()?;
         let [a, b, c, d, e, f, g, h] = *place;
-        let key = Key {
-            index: u32::from_be_bytes([a, b, c, d]),
-            generation: u32::from_be_bytes([e, f, g, h]),
-        };
+        let key =
+            Key { index: u32::from_be_bytes([a, b, c, d]), generation: u32::from_be_bytes([e, f, g, h]) };
         let slot = self.slots.get(key.index as usize)?;
-        let matches = slot.generation == key.generation
-            && slot.nonce == nonce
-            && slot.call.connection == connection;
+        let matches =
+            slot.generation == key.generation && slot.nonce == nonce && slot.call.connection == connection;
         matches.then_some(key)
     }
 

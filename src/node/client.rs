@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use crate::contact::Contact;
@@ -77,9 +78,9 @@ impl Node {
         let mut values = Vec::new();
         let stored_after = world.ctx.unix.minus(world.ctx.config.value_lifetime);
         let start = Id::new([0; 20]);
-        let read = world.store.values(&self.resident, &key, stored_after, &start, |value| {
+        let read = world.store.values(&mut self.resident, &key, stored_after, &start, |value| {
             values.push(value.to_vec());
-            true
+            ControlFlow::Continue(())
         });
         if let Err(error) = read {
             self.fail(world, operation, OperationError::Store(error));
@@ -166,7 +167,8 @@ impl Node {
 
     /// This node is itself one of the holders.
     fn store_here(&mut self, world: &mut World<'_>, operation: Key) {
-        let Some(Operation { task: Task::Storing { key, value, .. }, .. }) = self.operations.get_mut(operation)
+        let Some(Operation { task: Task::Storing { key, value, .. }, .. }) =
+            self.operations.get_mut(operation)
         else {
             return;
         };
@@ -185,7 +187,8 @@ impl Node {
 
     /// What this node holds itself is committed, or lost.
     pub(super) fn own_stored(&mut self, world: &mut World<'_>, operation: Key, kept: bool) {
-        if let Some(Operation { task: Task::Storing { publish, .. }, .. }) = self.operations.get_mut(operation)
+        if let Some(Operation { task: Task::Storing { publish, .. }, .. }) =
+            self.operations.get_mut(operation)
         {
             if kept {
                 publish.on_accept(&self.id);

@@ -149,7 +149,12 @@ impl Peers {
         self.send(ctx, connection, |out| write(out, &sender))
     }
 
-    fn send<R>(&mut self, ctx: &mut Context<'_>, connection: Key, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    fn send<R>(
+        &mut self,
+        ctx: &mut Context<'_>,
+        connection: Key,
+        write: impl FnOnce(&mut Vec<u8>) -> R,
+    ) -> R {
         let mut buffer = std::mem::take(ctx.buffer);
         let result = write(&mut buffer);
         self.mux.send(ctx, connection, &buffer);

@@ -1,6 +1,7 @@
 //! Answering the requests of others.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 
 use crate::contact::Contact;
 use crate::context::Key;
@@ -80,10 +81,10 @@ impl Node {
         let mut values = Vec::new();
         let mut room = message::MAX_BODY;
         let stored_after = world.ctx.unix.minus(world.ctx.config.value_lifetime);
-        let read = world.store.values(&self.resident, key, stored_after, &start, |value| {
+        let read = world.store.values(&mut self.resident, key, stored_after, &start, |value| {
             room = room.saturating_sub(value.len());
             values.push(value.to_vec());
-            room > 0
+            if room > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         if let Err(error) = read {
             log::error!("node {}: values cannot be read: {error}", self.id);
