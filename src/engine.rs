@@ -25,15 +25,18 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::config::Config;
-use crate::context::{Alarm, Context, Key, Routes};
+use crate::context::{Alarm, Context, Key};
 use crate::error::{OperationError, StartError, StoreError};
 use crate::id::Id;
-use crate::node::operation::{Event, OperationKey, Outcome};
-use crate::node::{ContactInfo, Node, Stats, World};
+use crate::node::{Node, World};
 use crate::random::{Random, Seed, seeded};
 use crate::store::{Database, Limits};
 use crate::time::{Time, UnixTime};
 use crate::wheel::Wheel;
+
+pub use crate::context::Routes;
+pub use crate::node::operation::{Event, OperationKey, Outcome};
+pub use crate::node::{ContactInfo, Stats};
 
 /// Names a node of an engine. The key of a node that was removed names none.
 pub type NodeKey = Key;

@@ -1,0 +1,168 @@
+//! Operations on nodes, and the closures that their outcomes go to.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Reactor;
+use crate::contact::Contact;
+use crate::engine::{ContactInfo, Event, NodeKey, OperationKey, Outcome, Stats};
+use crate::error::{OperationError, StoreError};
+use crate::id::Id;
+
+type Once<D, T> = Box<dyn FnOnce(&mut Reactor<D>, &mut D, Result<T, OperationError>)>;
+type Many<D, T> = Box<dyn FnMut(&mut Reactor<D>, &mut D, Result<T, OperationError>)>;
+
+/// Who is told of an outcome.
+pub(super) enum Callback<D> {
+    Contact(Once<D, Contact>),
+    Contacts(Once<D, Vec<Contact>>),
+    Values(Many<D, Vec<Vec<u8>>>),
+}
+
+/// # Operations
+///
+/// Each starts at once and returns its key. Its outcome goes to the closure `f`,
+/// in a later turn, never before the method has returned. `timeout` is how long
+/// it may take in all; `None` stands for
+/// [`Config::operation_timeout`](crate::Config::operation_timeout). On a node
+/// that was closed the outcome is [`OperationError::Closed`].
+impl<D> Reactor<D> {
+    /// Asks the node at `addr` who it is. If it answers, it is a contact of
+    /// `node` from then on.
+    pub fn add_contact(
+        &mut self,
+        node: NodeKey,
+        addr: SocketAddr,
+        timeout: Option<Duration>,
+        f: impl FnOnce(&mut Self, &mut D, Result<Contact, OperationError>) + 'static,
+    ) -> OperationKey {
+        let now = self.driver.now();
+        let key = self.driver.engine.add_contact(now, node, addr, timeout);
+        self.remember(key, Callback::Contact(Box::new(f)))
+    }
+
+    /// Looks for the nodes that are nearest to `node` itself: how a node that has
+    /// a contact joins the network. They come nearest first.
+    pub fn find_close_nodes(
+        &mut self,
+        node: NodeKey,
+        timeout: Option<Duration>,
+        f: impl FnOnce(&mut Self, &mut D, Result<Vec<Contact>, OperationError>) + 'static,
+    ) -> OperationKey {
+        let now = self.driver.now();
+        let key = self.driver.engine.find_close_nodes(now, node, timeout);
+        self.remember(key, Callback::Contacts(Box::new(f)))
+    }
+
+    /// Looks for the node `id`. The nodes found come nearest first, so it is the
+    /// first one if it was found.
+    pub fn find_node(
+        &mut self,
+        node: NodeKey,
+        id: Id,
+        timeout: Option<Duration>,
+        f: impl FnOnce(&mut Self, &mut D, Result<Vec<Contact>, OperationError>) + 'static,
+    ) -> OperationKey {
+        let now = self.driver.now();
+        let key = self.driver.engine.find_node(now, node, id, timeout);
+        self.remember(key, Callback::Contacts(Box::new(f)))
+    }
+
+    /// Stores `value` under `key` on the nodes nearest to it. The outcome names
+    /// those that accepted it, with the address at which each was reached.
+    pub fn store_value(
+        &mut self,
+        node: NodeKey,
+        key: Id,
+        value: Vec<u8>,
+        timeout: Option<Duration>,
+        f: impl FnOnce(&mut Self, &mut D, Result<Vec<Contact>, OperationError>) + 'static,
+    ) -> OperationKey {
+        let now = self.driver.now();
+        let key = self.driver.engine.store_value(now, node, key, value, timeout);
+        self.remember(key, Callback::Contacts(Box::new(f)))
+    }
+
+    /// Looks for the values under `key`. `f` is called with each batch of new
+    /// ones as it arrives, and a last time with an empty one, or with an error.
+    /// Each value is reported once.
+    pub fn find_values(
+        &mut self,
+        node: NodeKey,
+        key: Id,
+        timeout: Option<Duration>,
+        f: impl FnMut(&mut Self, &mut D, Result<Vec<Vec<u8>>, OperationError>) + 'static,
+    ) -> OperationKey {
+        let now = self.driver.now();
+        let key = self.driver.engine.find_values(now, node, key, timeout);
+        self.remember(key, Callback::Values(Box::new(f)))
+    }
+
+    /// Ends an operation with [`OperationError::Cancelled`], of which its closure
+    /// is told in a later turn. False when it has ended already.
+    pub fn cancel(&mut self, operation: OperationKey) -> bool {
+        let now = self.driver.now();
+        self.driver.engine.cancel(now, operation)
+    }
+
+    /// Refreshes the parts of the node's table that no lookup has touched for
+    /// [`Config::bucket_staleness`](crate::Config::bucket_staleness), as it also
+    /// does by itself.
+    pub fn refresh_table(&mut self, node: NodeKey) {
+        let now = self.driver.now();
+        self.driver.engine.refresh_table(now, node);
+    }
+
+    /// Saves the node's contacts now.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub fn checkpoint(&mut self, node: NodeKey) -> Result<(), StoreError> {
+        let now = self.driver.now();
+        self.driver.engine.checkpoint(now, node)
+    }
+
+    /// The node's id; `None` when it was closed.
+    pub fn id(&self, node: NodeKey) -> Option<Id> {
+        self.driver.engine.id(node)
+    }
+
+    /// The node's counters; `None` when it was closed.
+    pub fn stats(&mut self, node: NodeKey) -> Option<Stats> {
+        self.driver.engine.stats(node)
+    }
+
+    /// The contacts in the node's table; none when it was closed.
+    pub fn contacts(&self, node: NodeKey) -> Vec<ContactInfo> {
+        self.driver.engine.contacts(node)
+    }
+
+    fn remember(&mut self, key: OperationKey, callback: Callback<D>) -> OperationKey {
+        self.callbacks.insert(key, callback);
+        key
+    }
+
+    /// Tells whoever waits for it. The closure is out of the table while it runs.
+    pub(super) fn deliver(&mut self, data: &mut D, event: Event) {
+        let Event::Operation { operation, outcome, .. } = event;
+        match (self.callbacks.remove(&operation), outcome) {
+            (Some(Callback::Contact(f)), Outcome::Contact(result)) => f(self, data, result),
+            (Some(Callback::Contacts(f)), Outcome::Nodes(result) | Outcome::Stored(result)) => {
+                f(self, data, result);
+            }
+            (Some(Callback::Values(mut f)), Outcome::Values(values)) => {
+                // An empty batch would look like the end.
+                if !values.is_empty() {
+                    f(self, data, Ok(values));
+                }
+                self.callbacks.insert(operation, Callback::Values(f));
+            }
+            (Some(Callback::Values(mut f)), Outcome::ValuesEnd(result)) => {
+                f(self, data, result.map(|()| Vec::new()));
+            }
+            (None, _) => {} // Its closure panicked at an earlier batch.
+            (Some(_), _) => debug_assert!(false, "an outcome of another kind of operation"),
+        }
+    }
+}

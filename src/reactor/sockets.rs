@@ -1,0 +1,244 @@
+//! The UDP sockets of the nodes, between the system and the engine.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+use mio::net::UdpSocket;
+use mio::{Interest, Registry, Token};
+use slab::Slab;
+
+use crate::engine::{Engine, NodeKey};
+use crate::time::Time;
+
+/// Datagrams that one socket may hand in per turn, so that a busy one does not
+/// keep the others and the timers waiting.
+const BATCH: usize = 64;
+/// No datagram is larger: the length field of UDP has 16 bits.
+const LARGEST_DATAGRAM: usize = 1 << 16;
+
+/// All sockets of a reactor. The number under which a socket is kept is also its
+/// token with mio.
+pub(super) struct Sockets {
+    sockets: Slab<Socket>,
+    by_node: HashMap<NodeKey, usize>,
+    /// Sockets that may have more to read. Mio tells only of new arrivals, so
+    /// what a turn leaves unread has to be remembered.
+    readable: VecDeque<usize>,
+    input: Box<[u8]>,
+    output: Vec<u8>,
+}
+
+struct Socket {
+    udp: UdpSocket,
+    node: NodeKey,
+    local: SocketAddr,
+    /// Whether it is in `readable`.
+    readable: bool,
+    /// A datagram that the system had no room for. It goes out first; until then
+    /// the rest waits in the engine.
+    stash: Option<(SocketAddr, Vec<u8>)>,
+    errors: u64,
+}
+
+impl Sockets {
+    pub fn new() -> Self {
+        Sockets {
+            sockets: Slab::new(),
+            by_node: HashMap::new(),
+            readable: VecDeque::new(),
+            input: vec![0; LARGEST_DATAGRAM].into_boxed_slice(),
+            output: Vec::new(),
+        }
+    }
+
+    /// Watches the socket of a node; `local` is where it is bound.
+    pub fn add(
+        &mut self,
+        registry: &Registry,
+        mut udp: UdpSocket,
+        local: SocketAddr,
+        node: NodeKey,
+    ) -> io::Result<()> {
+        let entry = self.sockets.vacant_entry();
+        registry.register(&mut udp, Token(entry.key()), Interest::READABLE)?;
+        self.by_node.insert(node, entry.key());
+        entry.insert(Socket { udp, node, local, readable: false, stash: None, errors: 0 });
+        Ok(())
+    }
+
+    /// Closes the socket of a node.
+    pub fn remove(&mut self, registry: &Registry, node: NodeKey) {
+        let Some(slot) = self.by_node.remove(&node) else { return };
+        let mut socket = self.sockets.remove(slot);
+        if socket.readable {
+            self.readable.retain(|&other| other != slot);
+        }
+        if let Err(e) = registry.deregister(&mut socket.udp) {
+            log::debug!("{}: closing: {e}", socket.local);
+        }
+    }
+
+    /// The nodes that have a socket.
+    pub fn nodes(&self) -> Vec<NodeKey> {
+        self.sockets.iter().map(|(_, socket)| socket.node).collect()
+    }
+
+    pub fn local_addr(&self, node: NodeKey) -> Option<SocketAddr> {
+        Some(self.get(node)?.local)
+    }
+
+    /// How often the system refused to send or receive.
+    pub fn errors(&self, node: NodeKey) -> Option<u64> {
+        Some(self.get(node)?.errors)
+    }
+
+    /// Whether datagrams are known to wait.
+    pub fn any_readable(&self) -> bool {
+        !self.readable.is_empty()
+    }
+
+    /// Mio says that there may be something to read.
+    pub fn set_readable(&mut self, token: Token) {
+        if let Some(socket) = self.sockets.get_mut(token.0)
+            && !socket.readable
+        {
+            socket.readable = true;
+            self.readable.push_back(token.0);
+        }
+    }
+
+    /// Hands what has arrived to the engine, a batch from each socket.
+    pub fn receive(&mut self, now: Time, engine: &mut Engine) {
+        for _ in 0..self.readable.len() {
+            let Some(slot) = self.readable.pop_front() else { break };
+            let Some(socket) = self.sockets.get_mut(slot) else { continue };
+            if socket.receive_batch(now, engine, &mut self.input) {
+                self.readable.push_back(slot);
+            } else {
+                socket.readable = false;
+            }
+        }
+    }
+
+    /// Sends all that the engine has to send, except on sockets that are blocked.
+    pub fn transmit(&mut self, now: Time, engine: &mut Engine, registry: &Registry) {
+        while let Some(node) = engine.poll_ready() {
+            if let Some(&slot) = self.by_node.get(&node) {
+                self.drain(slot, now, engine, registry);
+            }
+        }
+    }
+
+    /// Mio says that there may be room for more output.
+    pub fn set_writable(&mut self, token: Token, now: Time, engine: &mut Engine, registry: &Registry) {
+        let Some(socket) = self.sockets.get_mut(token.0) else { return };
+        let Some((to, datagram)) = socket.stash.take() else { return };
+        if socket.send(to, &datagram) == Sent::Blocked {
+            socket.stash = Some((to, datagram));
+            return;
+        }
+        if let Err(e) = registry.reregister(&mut socket.udp, token, Interest::READABLE) {
+            log::warn!("{}: {e}", socket.local);
+        }
+        self.drain(token.0, now, engine, registry);
+    }
+
+    fn drain(&mut self, slot: usize, now: Time, engine: &mut Engine, registry: &Registry) {
+        let socket = &mut self.sockets[slot];
+        if socket.stash.is_some() {
+            return;
+        }
+        while let Some(to) = engine.poll_transmit(now, socket.node, &mut self.output) {
+            if socket.send(to, &self.output) == Sent::Done {
+                continue;
+            }
+            // To be told of room all the time would cost a wakeup for each
+            // datagram sent, so that is asked for only now.
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            match registry.reregister(&mut socket.udp, Token(slot), interest) {
+                Ok(()) => {
+                    socket.stash = Some((to, std::mem::take(&mut self.output)));
+                    return;
+                }
+                Err(e) => socket.count_error("waiting for room", &e),
+            }
+        }
+    }
+
+    fn get(&self, node: NodeKey) -> Option<&Socket> {
+        self.sockets.get(*self.by_node.get(&node)?)
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Sent {
+    /// It is gone, or was refused, which for a datagram is the same as lost.
+    Done,
+    /// The system has no room for it.
+    Blocked,
+}
+
+impl Socket {
+    /// Hands in at most a batch; says whether there may be more.
+    fn receive_batch(&mut self, now: Time, engine: &mut Engine, buffer: &mut [u8]) -> bool {
+        let mut received = false;
+        for _ in 0..BATCH {
+            match self.udp.recv_from(buffer) {
+                Ok((length, from)) => {
+                    received = true;
+                    engine.receive(now, self.node, canonical(from), &buffer[..length]);
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                // Mostly an earlier datagram of ours that could not be delivered.
+                Err(e) => self.count_error("receiving", &e),
+            }
+        }
+        // A socket that has nothing but errors is left alone until mio names it
+        // again, or one that is broken for good would keep the loop busy.
+        received
+    }
+
+    fn send(&mut self, to: SocketAddr, datagram: &[u8]) -> Sent {
+        let to = self.reachable(to);
+        loop {
+            match self.udp.send_to(datagram, to) {
+                Ok(_) => return Sent::Done,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Sent::Blocked,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => {
+                    self.count_error("sending", &e);
+                    return Sent::Done;
+                }
+            }
+        }
+    }
+
+    /// `to`, spelled so that this socket's address family can send there.
+    fn reachable(&self, to: SocketAddr) -> SocketAddr {
+        match (self.local, to.ip()) {
+            (SocketAddr::V6(_), IpAddr::V4(ip)) => {
+                SocketAddrV6::new(ip.to_ipv6_mapped(), to.port(), 0, 0).into()
+            }
+            _ => to,
+        }
+    }
+
+    fn count_error(&mut self, doing: &str, error: &io::Error) {
+        self.errors += 1;
+        log::debug!("{}: {doing}: {error}", self.local);
+    }
+}
+
+/// On a socket that takes both families, an IPv4 peer has an IPv6 address that
+/// only means its IPv4 one; the engine knows it by the latter.
+fn canonical(from: SocketAddr) -> SocketAddr {
+    match from {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::new(v4.into(), v6.port()),
+            None => from,
+        },
+        SocketAddr::V4(_) => from,
+    }
+}
