@@ -135,6 +135,11 @@ pub struct Config {
     /// 255 to 32,768; default 1,024. More resets the session.
     pub reorder_limit: usize,
 
+    /// Bytes that a node keeps for the streams of all its peers: queued answers,
+    /// and messages of which not all has come. At least 256 KiB; default 16 MiB.
+    /// Beyond it, what would add to it is given up.
+    pub max_buffered: usize,
+
     // For tests
     /// The share of arriving datagrams that are thrown away, from 0 to 1, to see
     /// how a network does with losses. Default 0.
@@ -172,6 +177,7 @@ impl Default for Config {
             connection_idle: 10 * MINUTE,
             lasting_idle: DAY,
             reorder_limit: 1024,
+            max_buffered: 16 * 1024 * 1024,
             inbound_loss: 0.0,
         }
     }
@@ -219,6 +225,7 @@ impl Config {
             (self.connection_idle >= second, "connection_idle", "at least 1 s"),
             (self.lasting_idle >= self.connection_idle, "lasting_idle", "at least connection_idle"),
             ((255..=32_768).contains(&self.reorder_limit), "reorder_limit", "255 to 32,768"),
+            (self.max_buffered >= 256 * 1024, "max_buffered", "at least 256 KiB"),
             ((0.0..=1.0).contains(&self.inbound_loss), "inbound_loss", "0 to 1"),
         ];
         match checks.into_iter().find(|(holds, ..)| !holds) {

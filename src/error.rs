@@ -32,7 +32,7 @@ pub enum StoreError {
     /// Another process, or another node of this one, has the file open.
     InUse,
     /// The file belongs to the node of another id than was asked for.
-    OtherId(crate::Id),
+    OtherId(crate::id::Id),
     /// SQLite failed otherwise (permissions, a full disk, …); its own words.
     Sqlite(String),
 }

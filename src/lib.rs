@@ -1,11 +1,20 @@
+pub mod airhook;
+pub mod bencode;
 pub mod config;
 pub mod contact;
+pub mod context;
 pub mod engine;
 pub mod error;
 pub mod id;
 pub mod khashmir;
+pub mod krpc;
+pub mod lookup;
+pub mod node;
+pub mod publish;
 pub mod random;
 pub mod reactor;
+pub mod store;
+pub mod table;
 pub mod time;
 pub mod wheel;
 

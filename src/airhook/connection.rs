@@ -1,0 +1,429 @@
+//! One end of an Airhook connection: sessions, sequence and message numbers,
+//! acknowledgement, repetition.
+//!
+//! A machine without I/O. Input: [`Connection::receive`] and
+//! [`Connection::handle_timeout`]; then drain [`Connection::transmit`] until it
+//! has nothing to say, and come back at [`Connection::deadline`]. Messages come
+//! from and go to a [`Carrier`], the layer above.
+//!
+//! # Sessions
+//!
+//! Each side names its session by a random 32-bit number. The other side has
+//! *proven* itself once it has shown ours: then it receives what we send. From
+//! before that moment hardly anything is taken on trust:
+//!
+//! * While nothing is proven, the newest session that a packet shows is answered,
+//!   and its messages are taken (they cost nobody else anything), but no more is
+//!   sent than three times what came in.
+//! * Once a session is proven, a packet with another one changes nothing. It is
+//!   answered from a session made up for it, the *candidate*, and only when the
+//!   sender shows that one does it replace the proven one.
+//!
+//! Our packets always bear both sessions and the next message number; the
+//! implementations of 2003 left them out when they could, and mistook each other
+//! after restarts.
+
+mod sessions;
+mod transmit;
+
+use std::time::Duration;
+
+use rand::Rng;
+
+use crate::airhook::flight::{Fate, Flight, Token};
+use crate::airhook::packet::Packet;
+use crate::airhook::round_trip::RoundTrip;
+use crate::context::Context;
+use crate::random::Random;
+use crate::time::Time;
+
+/// The furthest that a sequence number may be ahead of the newest accepted one.
+const MAX_AHEAD: u16 = 255;
+/// No messages into a packet this far ahead, so that bare packets still may go.
+const MAX_AHEAD_MESSAGES: u16 = 224;
+/// Acknowledge at the latest after so many messages: at 255 unconfirmed ones a
+/// Python peer of 2003 and its partner both fall silent.
+const MAX_UNACKNOWLEDGED: u8 = 64;
+/// An unproven sender gets at most this many times what it sent (RFC 9000, 8.1).
+const AMPLIFICATION: usize = 3;
+/// More credit than this is never needed: a KRPC message with its framing.
+const MAX_CREDIT: usize = 128 * 1024;
+/// How many misses an unproven sender may claim: each costs a byte in the answer.
+const MAX_UNPROVEN_MISSES: u8 = 8;
+
+/// The layer above a connection: where messages come from and go to.
+pub trait Carrier {
+    /// Whether there is a message to send now.
+    fn ready(&self) -> bool;
+    /// Appends the next message, of 1 to `room` bytes, to `packet`, and names
+    /// it; `None`, and nothing appended, when there is none or it does not fit.
+    fn fill(&mut self, room: usize, packet: &mut Vec<u8>) -> Option<Token>;
+    /// A message is settled: it arrived, or must be sent again.
+    fn settle(&mut self, token: Token, fate: Fate);
+    /// A message arrived.
+    fn deliver(&mut self, message: &[u8]);
+    /// The other side's numbering starts afresh.
+    fn restart_incoming(&mut self);
+    /// Our numbering starts afresh: whatever was not settled is lost for good.
+    fn restart_outgoing(&mut self);
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was accepted; its messages have been delivered.
+    Accepted,
+    /// It was overtaken by a later one, or repeats one; nothing was delivered.
+    Stale,
+    /// It speaks of other sessions than ours; at most it is answered.
+    Foreign,
+    /// It says what cannot be, and changed nothing.
+    Invalid,
+}
+
+/// A session that came from elsewhere while ours was proven, and the one that we
+/// made up to answer it.
+#[derive(Debug)]
+struct Candidate {
+    ours: u32,
+    theirs: u32,
+    next_sequence: u16,
+    /// Whether its sender is to be shown this session.
+    challenge: bool,
+}
+
+/// One end of a connection. About 200 bytes when nothing is in flight.
+#[derive(Debug)]
+pub struct Connection {
+    ours: u32,
+    /// The other side's session; 0: unknown.
+    theirs: u32,
+    /// Our session before this one, whose late answers are to be expected.
+    previous: u32,
+    /// The number of our next packet.
+    next_sequence: u16,
+    /// The newest of our packets that the other side has observed.
+    observed: u16,
+    /// The newest packet accepted from the other side.
+    newest: u16,
+    /// The first of our packets that acknowledged the newest thing that asked for it.
+    owed: Option<u16>,
+    /// The first packet after the other side proved itself; messages sent before
+    /// that are settled by nothing older.
+    early_until: Option<u16>,
+    /// How many messages those are.
+    early: u8,
+    next_message: u8,
+    expected: u8,
+    /// Messages taken since our last packet.
+    unacknowledged: u8,
+    /// Probes since the other side was last heard.
+    silent: u8,
+    proven: bool,
+    /// Any sequence number of theirs will do, as it is the first of its session.
+    fresh: bool,
+    /// Whether `newest` is worth telling: something of this session was accepted,
+    /// or of the one before, which a C peer wants to hear of when ours changes.
+    observing: bool,
+    /// Nothing is taken before the other side shows our session.
+    guarded: bool,
+    /// We spoke first.
+    opened: bool,
+    /// Leaves out what we always send: an implementation of 2003.
+    original: bool,
+    /// Puts messages into packets without their number: the C library.
+    numbers_omitted: bool,
+    /// A call of ours waits for its answer.
+    expecting: bool,
+    /// A packet is to go out at once, even a bare one.
+    answer: bool,
+    /// Something came that our next packet is the first to acknowledge.
+    news: bool,
+    /// Bytes that may yet be sent to an unproven sender.
+    credit: usize,
+    round_trip: RoundTrip,
+    last_sent: Time,
+    acknowledge_at: Option<Time>,
+    probe_at: Option<Time>,
+    flight: Option<Box<Flight>>,
+    candidate: Option<Box<Candidate>>,
+}
+
+fn random_session(rng: &mut Random) -> u32 {
+    // 0 means "none". Below 2³¹: a C peer on a 64-bit machine takes no answer to
+    // itself from a larger one, and costs us nothing to humour.
+    (rng.next_u32() >> 1).max(1)
+}
+
+/// Whether `a` is `b` or comes after it, both being close together on the circle.
+fn reaches(a: u16, b: u16) -> bool {
+    a.wrapping_sub(b) < 0x8000
+}
+
+impl Connection {
+    /// A connection that knows nothing of the other side. `opened`: we are about
+    /// to speak first; otherwise a packet of theirs is about to be received.
+    pub fn new(opened: bool, rng: &mut Random) -> Self {
+        Connection {
+            ours: random_session(rng),
+            theirs: 0,
+            previous: 0,
+            next_sequence: 0,
+            observed: u16::MAX,
+            newest: 0,
+            owed: None,
+            early_until: None,
+            early: 0,
+            next_message: 0,
+            expected: 0,
+            unacknowledged: 0,
+            silent: 0,
+            proven: false,
+            fresh: true,
+            observing: false,
+            guarded: false,
+            opened,
+            original: false,
+            numbers_omitted: false,
+            expecting: false,
+            answer: false,
+            news: false,
+            credit: 0,
+            round_trip: RoundTrip::default(),
+            last_sent: Time::ZERO,
+            acknowledge_at: None,
+            probe_at: None,
+            flight: None,
+            candidate: None,
+        }
+    }
+
+    /// Gives the session up, because the other side's stream makes no sense, and
+    /// opens a new one.
+    pub fn break_off(&mut self, ctx: &mut Context<'_>, carrier: &mut impl Carrier) {
+        self.restart(ctx.rng, carrier);
+        self.answer = true;
+    }
+
+    /// Whether the other side has shown that it receives what we send.
+    pub fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// Whether the other side leaves out session ids or message numbers, as the
+    /// implementations of 2003 do. Such a peer loses a request when it is forgotten.
+    pub fn is_original(&self) -> bool {
+        self.original
+    }
+
+    /// Whether we spoke first.
+    pub fn is_opened(&self) -> bool {
+        self.opened
+    }
+
+    /// The smoothed round trip, once measured.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.smoothed()
+    }
+
+    /// How many messages are sent and not settled.
+    pub fn unsettled(&self) -> usize {
+        self.flight.as_ref().map_or(0, |flight| flight.unsettled())
+    }
+
+    /// Says whether a call waits for its answer. A Python peer of 2003 repeats
+    /// nothing by itself: it is then asked by heartbeats whether all arrived.
+    pub fn set_expecting(&mut self, expecting: bool, ctx: &Context<'_>) {
+        self.expecting = expecting;
+        self.arm_probe(ctx);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
+    pub fn deadline(&self) -> Option<Time> {
+        match (self.acknowledge_at, self.probe_at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    // -- input
+
+    /// Takes a packet of `size` bytes in.
+    pub fn receive(
+        &mut self,
+        packet: &Packet<'_>,
+        size: usize,
+        ctx: &mut Context<'_>,
+        carrier: &mut impl Carrier,
+    ) -> Verdict {
+        if !self.proven {
+            self.credit = (self.credit + AMPLIFICATION * size).min(MAX_CREDIT);
+        }
+        let known = packet.session == 0 || packet.session == self.theirs;
+        let agreed = if known {
+            self.agree_on_known(packet, ctx, carrier)
+        } else {
+            self.agree_on_new(packet, ctx, carrier)
+        };
+        if !agreed {
+            return Verdict::Foreign;
+        }
+        // From here on the packet belongs to the session that we know.
+        let shows_us = packet.observed_session == self.ours;
+        let ahead = packet.sequence.wrapping_sub(self.newest);
+        if !self.fresh && ahead > MAX_AHEAD {
+            return Verdict::Stale;
+        }
+        let repeats = !self.fresh && ahead == 0;
+        // The observed sequence counts only once its sender has shown our session.
+        let counts = self.proven || shows_us;
+        let observed = if counts { self.widen(packet.observed_sequence) } else { None };
+        if counts && known && observed.is_none() {
+            return Verdict::Invalid;
+        }
+        let next = match packet.next {
+            Some(next) => next,
+            None if packet.messages.count() > 0 || self.numbers_omitted => 0,
+            None => self.expected,
+        };
+        let gap = if repeats { 0 } else { next.wrapping_sub(self.expected) };
+        if !counts && gap > MAX_UNPROVEN_MISSES {
+            // Our bare answer shows the sender our session; the rest comes again.
+            self.answer = true;
+            return Verdict::Foreign;
+        }
+        if gap > 0 && !self.flight.get_or_insert_default().miss(self.expected, gap) {
+            return Verdict::Invalid;
+        }
+        self.original |= packet.next.is_none() || packet.session == 0;
+        self.numbers_omitted |= packet.next.is_none() && packet.messages.count() > 0;
+        self.fresh = false;
+        self.observing = true;
+        self.newest = packet.sequence;
+        self.silent = 0;
+        if shows_us && !self.proven {
+            self.prove(packet, ctx);
+        }
+        if let Some(observed) = observed {
+            self.observe(observed, packet.missed, ctx.now, carrier);
+        }
+        if !repeats {
+            packet.messages.iter().for_each(|message| carrier.deliver(message));
+            self.expected = next.wrapping_add(packet.messages.count());
+            self.schedule_acknowledgement(packet.messages.count(), gap, ctx);
+        }
+        if self.flight.as_ref().is_some_and(|flight| flight.is_empty()) {
+            self.flight = None;
+        }
+        self.probe_at = None;
+        self.arm_probe(ctx);
+        if repeats { Verdict::Stale } else { Verdict::Accepted }
+    }
+
+    /// The other side has observed our packet `observed`.
+    fn observe(&mut self, observed: u16, missed: &[u8], now: Time, carrier: &mut impl Carrier) {
+        let oldest = self.next_message.wrapping_sub(self.unsettled() as u8);
+        if let Some(flight) = &mut self.flight {
+            if observed != self.observed
+                && let Some(sent) = flight.measured(observed)
+            {
+                self.round_trip.measure(now.since(sent));
+            }
+            flight.missed_seen(observed);
+            let mut settle = |token, fate| carrier.settle(token, fate);
+            if self.early_until.is_some() {
+                flight.lose_early(oldest, self.early, missed, &mut settle);
+            }
+            if self.early_until.is_none_or(|until| reaches(observed, until)) {
+                self.early_until = None;
+                flight.observed(observed, oldest, missed, &mut settle);
+            }
+        }
+        self.owed = self.owed.filter(|&owed| !reaches(observed, owed));
+        self.observed = observed;
+    }
+
+    /// Decides when what just came is acknowledged.
+    fn schedule_acknowledgement(&mut self, messages: u8, gap: u8, ctx: &Context<'_>) {
+        let now = ctx.now;
+        self.unacknowledged = self.unacknowledged.saturating_add(messages);
+        if !self.proven {
+            // Both sides wait for the sessions to be agreed.
+            self.news |= messages > 0;
+            self.answer = true;
+        } else if gap > 0 || self.unacknowledged >= MAX_UNACKNOWLEDGED {
+            self.acknowledge(Duration::ZERO, now);
+        } else if messages > 0 {
+            self.acknowledge(ctx.config.ack_delay, now);
+        } else if self.owed.is_some() {
+            // Nothing new, but our acknowledgement has not arrived.
+            let again = self.last_sent + self.round_trip.smoothed().unwrap_or(ctx.config.ack_delay);
+            self.answer_at(again.max(now));
+        }
+    }
+
+    /// The next packet acknowledges something new; it goes out after `wait` at the latest.
+    fn acknowledge(&mut self, wait: Duration, now: Time) {
+        self.news = true;
+        if wait.is_zero() {
+            self.answer = true;
+        } else {
+            self.answer_at(now + wait);
+        }
+    }
+
+    fn answer_at(&mut self, at: Time) {
+        self.acknowledge_at = Some(self.acknowledge_at.map_or(at, |before| before.min(at)));
+    }
+
+    /// The low byte of a sequence number of ours, widened to the newest that is
+    /// meant; `None` when it cannot be one between the last observed and the newest.
+    fn widen(&self, low: u8) -> Option<u16> {
+        let newest = self.next_sequence.wrapping_sub(1);
+        let back = u16::from((newest as u8).wrapping_sub(low));
+        (back <= newest.wrapping_sub(self.observed)).then(|| newest.wrapping_sub(back))
+    }
+
+    /// Does what is due at `now`. False when the other side has not answered the
+    /// opening for good: the connection is to be dropped.
+    #[must_use]
+    pub fn handle_timeout(&mut self, ctx: &mut Context<'_>, carrier: &mut impl Carrier) -> bool {
+        if self.acknowledge_at.is_some_and(|at| at <= ctx.now) {
+            self.answer = true;
+        }
+        if self.probe_at.is_some_and(|at| at <= ctx.now) {
+            self.probe_at = None;
+            if !self.is_due() {
+                return true;
+            }
+            self.silent = self.silent.saturating_add(1);
+            if self.proven && self.silent > ctx.config.max_heartbeats {
+                self.restart(ctx.rng, carrier);
+            } else if !self.proven && self.silent > ctx.config.max_openings {
+                return false;
+            }
+            self.answer = true;
+            self.arm_probe(ctx);
+        }
+        true
+    }
+
+    /// Whether the other side owes us something, so that its silence means a loss.
+    fn is_due(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| !flight.is_empty()) || (self.expecting && self.original)
+    }
+
+    fn arm_probe(&mut self, ctx: &Context<'_>) {
+        if self.probe_at.is_some() || !self.is_due() {
+            return;
+        }
+        let config = ctx.config;
+        let mut wait = self.round_trip.patience(config.ack_delay, config.initial_probe);
+        if self.flight.is_none() {
+            // Only an answer is due, and its sender may still be working on it.
+            wait = wait.max(config.initial_probe);
+        }
+        let wait = wait.saturating_mul(1 << self.silent.min(16)).min(config.max_probe);
+        self.probe_at = Some(ctx.now + wait);
+    }
+}

@@ -1,0 +1,190 @@
+//! Who speaks with whom: agreeing on sessions, and noticing restarts.
+
+use std::time::Duration;
+
+use super::{Candidate, Carrier, Connection, MAX_AHEAD, random_session};
+use crate::airhook::packet::{Messages, Packet};
+use crate::context::Context;
+use crate::random::Random;
+use crate::time::Time;
+
+impl Connection {
+    /// The packet bears the session that we know, or none. Whether it is to be taken.
+    pub(super) fn agree_on_known(
+        &mut self,
+        packet: &Packet<'_>,
+        ctx: &mut Context<'_>,
+        carrier: &mut impl Carrier,
+    ) -> bool {
+        let shows_other = packet.observed_session != 0 && packet.observed_session != self.ours;
+        let shows_us = packet.observed_session == self.ours;
+        if shows_other && self.proven && packet.session != 0 {
+            let ahead = packet.sequence.wrapping_sub(self.newest);
+            if packet.observed_session == self.previous && !(1..=MAX_AHEAD).contains(&ahead) {
+                // From before it heard of our present session.
+                return false;
+            }
+            // It has reset itself and kept its session: start over.
+            self.restart(ctx.rng, carrier);
+        }
+        let taken = if self.theirs == 0 || shows_other {
+            // We have restarted, and it does not know.
+            false
+        } else {
+            self.proven || shows_us || (packet.session != 0 && !self.guarded)
+        };
+        taken || self.refuse(ctx.now)
+    }
+
+    /// The packet bears a session that is not the one we know. Whether it is to be taken.
+    pub(super) fn agree_on_new(
+        &mut self,
+        packet: &Packet<'_>,
+        ctx: &mut Context<'_>,
+        carrier: &mut impl Carrier,
+    ) -> bool {
+        let shows_us = packet.observed_session == self.ours;
+        let shows_other = packet.observed_session != 0 && !shows_us;
+        match (self.proven, shows_us) {
+            (true, true) => {
+                // It has restarted, and what we sent to its old life reached it.
+                self.restart(ctx.rng, carrier);
+                self.learn(packet.session, carrier);
+                self.answer = true;
+                true
+            }
+            (false, true) => {
+                self.learn(packet.session, carrier);
+                true
+            }
+            (false, false) if self.guarded => self.refuse(ctx.now),
+            (false, false) => {
+                self.learn(packet.session, carrier);
+                if shows_other {
+                    // It speaks to an earlier life of ours: take nothing, not even its number.
+                    self.refuse(ctx.now);
+                }
+                !shows_other
+            }
+            (true, false) => self.consider(packet, shows_other, ctx, carrier),
+        }
+    }
+
+    /// We have a proven session; somebody else, or the past, speaks from the same
+    /// address. Whether the packet is to be taken.
+    fn consider(
+        &mut self,
+        packet: &Packet<'_>,
+        shows_other: bool,
+        ctx: &mut Context<'_>,
+        carrier: &mut impl Carrier,
+    ) -> bool {
+        if let Some(candidate) =
+            self.candidate.take_if(|c| c.ours == packet.observed_session && c.theirs == packet.session)
+        {
+            self.restart(ctx.rng, carrier);
+            self.ours = candidate.ours;
+            self.next_sequence = candidate.next_sequence;
+            self.learn(packet.session, carrier);
+            return true;
+        }
+        if shows_other {
+            // Answered from the proven session: the past takes that for an ordinary
+            // packet, and a new life of the peer learns our session from it.
+            return self.refuse(ctx.now);
+        }
+        match &mut self.candidate {
+            Some(candidate) if candidate.theirs == packet.session => candidate.challenge = true,
+            candidate => {
+                *candidate = Some(Box::new(Candidate {
+                    ours: random_session(ctx.rng),
+                    theirs: packet.session,
+                    next_sequence: 0,
+                    challenge: true,
+                }));
+            }
+        }
+        false
+    }
+
+    /// Takes nothing of a packet, but lets its sender know our sessions; false. To a proven
+    /// peer at most once a round trip.
+    fn refuse(&mut self, now: Time) -> bool {
+        self.answer |=
+            !self.proven || now.since(self.last_sent) >= self.round_trip.smoothed().unwrap_or_default();
+        false
+    }
+
+    /// The other side is in a new session of its own: its numbers start afresh.
+    fn learn(&mut self, session: u32, carrier: &mut impl Carrier) {
+        self.theirs = session;
+        self.observing = false;
+        self.forget_incoming(carrier);
+    }
+
+    fn forget_incoming(&mut self, carrier: &mut impl Carrier) {
+        self.fresh = true;
+        self.expected = 0;
+        self.owed = None;
+        self.news = false;
+        self.unacknowledged = 0;
+        self.acknowledge_at = None;
+        if let Some(flight) = &mut self.flight {
+            flight.forget_missed();
+        }
+        carrier.restart_incoming();
+    }
+
+    /// Opens a new session of ours; what was not settled is lost for good. The
+    /// other side starts afresh too when it hears of that.
+    pub(super) fn restart(&mut self, rng: &mut Random, carrier: &mut impl Carrier) {
+        self.previous = self.ours;
+        self.ours = random_session(rng);
+        self.next_sequence = 0;
+        self.observed = u16::MAX;
+        self.early_until = None;
+        self.next_message = 0;
+        self.silent = 0;
+        self.proven = false;
+        self.guarded = true;
+        self.opened = true;
+        self.credit = 0;
+        self.probe_at = None;
+        self.flight = None;
+        self.candidate = None;
+        self.forget_incoming(carrier);
+        carrier.restart_outgoing();
+    }
+
+    /// The other side has shown our session.
+    pub(super) fn prove(&mut self, packet: &Packet<'_>, ctx: &Context<'_>) {
+        self.proven = true;
+        self.guarded = false;
+        let unsettled = self.unsettled() > 0;
+        if unsettled {
+            self.early_until = Some(self.next_sequence);
+            self.early = self.next_message;
+        }
+        // That it may know that we know. A Python peer takes our first messages
+        // only from then on, so it does not wait; who sends messages has taken ours.
+        let wait =
+            if unsettled && packet.messages.count() == 0 { Duration::ZERO } else { ctx.config.ack_delay };
+        self.acknowledge(wait, ctx.now);
+    }
+}
+
+impl Candidate {
+    pub(super) fn emit(&mut self, out: &mut Vec<u8>) {
+        Packet {
+            observed_sequence: 0,
+            sequence: self.next_sequence,
+            observed_session: self.theirs,
+            session: self.ours,
+            next: Some(0),
+            missed: &[],
+            messages: Messages::default(),
+        }
+        .emit(out);
+        self.next_sequence = self.next_sequence.wrapping_add(1);
+    }
+}

@@ -1,0 +1,99 @@
+//! What goes out, and when.
+
+use super::{Carrier, Connection, MAX_AHEAD, MAX_AHEAD_MESSAGES};
+use crate::airhook::packet::{MAX_MESSAGE, MAX_MESSAGES, MAX_PACKET, Messages, Packet};
+use crate::context::Context;
+
+impl Connection {
+    /// Whether [`transmit`](Self::transmit) has something to say now.
+    pub fn wants_to_send(&self, carrier: &impl Carrier) -> bool {
+        self.candidate.as_ref().is_some_and(|candidate| candidate.challenge)
+            || (self.ahead() < MAX_AHEAD
+                && (self.answer || (carrier.ready() && self.room_for_messages() > 0)))
+    }
+
+    /// Appends the next packet to `out`, if there is something to say now.
+    pub fn transmit(&mut self, ctx: &Context<'_>, carrier: &mut impl Carrier, out: &mut Vec<u8>) -> bool {
+        if let Some(candidate) = self.candidate.as_mut().filter(|candidate| candidate.challenge) {
+            candidate.challenge = false;
+            candidate.emit(out);
+            return true;
+        }
+        if !self.wants_to_send(carrier) {
+            return false;
+        }
+        let start = out.len();
+        let sequence = self.next_sequence;
+        let room = self.room_for_messages();
+        Packet {
+            // 0 says "nothing yet", to both kinds of 2003.
+            observed_sequence: if self.observing { self.newest as u8 } else { 0 },
+            sequence,
+            observed_session: self.theirs,
+            session: self.ours,
+            next: Some(self.next_message),
+            missed: self.flight.as_ref().map_or(&[], |flight| flight.missed()),
+            messages: Messages::default(),
+        }
+        .emit(out);
+        let messages = self.fill(room, start, carrier, out);
+        if messages == 0 && !self.answer {
+            // What there was to send did not fit into what may be sent.
+            out.truncate(start);
+            return false;
+        }
+        self.next_sequence = sequence.wrapping_add(1);
+        if let Some(flight) = &mut self.flight {
+            flight.sent(sequence, self.next_message, messages, ctx.now);
+        }
+        if std::mem::take(&mut self.news) {
+            self.owed = Some(sequence);
+        }
+        self.answer = false;
+        self.acknowledge_at = None;
+        self.unacknowledged = 0;
+        self.credit = self.credit.saturating_sub(out.len() - start);
+        self.last_sent = ctx.now;
+        if messages > 0 {
+            self.probe_at = None;
+        }
+        self.arm_probe(ctx);
+        true
+    }
+
+    /// Puts messages into the packet that begins at `start`, up to `room` bytes in all.
+    fn fill(&mut self, room: usize, start: usize, carrier: &mut impl Carrier, out: &mut Vec<u8>) -> usize {
+        let mut messages = 0;
+        while carrier.ready() && self.unsettled() < MAX_MESSAGES {
+            let at = out.len();
+            let left = (start + room).saturating_sub(at + 1).min(MAX_MESSAGE);
+            out.push(0);
+            let Some(token) = (if left > 0 { carrier.fill(left, out) } else { None }) else {
+                out.truncate(at);
+                break;
+            };
+            // `fill` has appended 1 to `left` bytes.
+            out[at] = (out.len() - at - 2) as u8;
+            self.flight.get_or_insert_default().put(token);
+            self.next_message = self.next_message.wrapping_add(1);
+            messages += 1;
+        }
+        messages
+    }
+
+    /// How many packets of ours the other side has not observed.
+    fn ahead(&self) -> u16 {
+        self.next_sequence.wrapping_sub(1).wrapping_sub(self.observed)
+    }
+
+    /// How large a packet with messages may be now; 0: none may go.
+    fn room_for_messages(&self) -> usize {
+        if self.ahead() >= MAX_AHEAD_MESSAGES || self.unsettled() >= MAX_MESSAGES {
+            0
+        } else if self.proven || (self.opened && self.next_message == 0) {
+            MAX_PACKET
+        } else {
+            self.credit.min(MAX_PACKET)
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What one end of a connection has in the air: messages sent but not settled,
+//! and numbers of messages that were missed and must be reported.
+//!
+//! It exists only while there is such a thing; a connection at rest has none.
+
+use std::collections::VecDeque;
+
+use crate::airhook::packet::MAX_MESSAGES;
+use crate::time::Time;
+
+/// What the layer above knows a message by: it gets it back when the message is settled.
+pub type Token = u16;
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It arrived.
+    Confirmed,
+    /// It did not: send it again, under a new number.
+    Lost,
+}
+
+#[derive(Debug, Default)]
+pub struct Flight {
+    /// The sequence number of `records[0]`.
+    base: u16,
+    /// Packets from the one with the oldest unsettled message on.
+    records: VecDeque<Record>,
+    /// Unsettled messages, oldest first; `None`: already known to be lost.
+    tokens: VecDeque<Option<Token>>,
+    /// Numbers of messages that never arrived, oldest miss first. Never sorted:
+    /// the C library reads the list from its end and stops at the first entry
+    /// that a packet does not newly cover.
+    missed: Vec<u8>,
+    /// For the first so many of `missed`: the packet that first bore each.
+    borne: Vec<u16>,
+}
+
+/// A packet of ours.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    sent: Time,
+    /// The next message number after it.
+    next_after: u8,
+    /// Whether it had messages: only those are acknowledged promptly, so only
+    /// they measure a round trip.
+    measures: bool,
+}
+
+/// A set of message numbers.
+struct Numbers([u64; 4]);
+
+impl Numbers {
+    fn of(list: &[u8]) -> Self {
+        let mut words = [0; 4];
+        for &number in list {
+            words[usize::from(number >> 6)] |= 1 << (number & 63);
+        }
+        Numbers(words)
+    }
+
+    fn has(&self, number: u8) -> bool {
+        self.0[usize::from(number >> 6)] & (1 << (number & 63)) != 0
+    }
+}
+
+impl Flight {
+    /// Whether nothing is in the air any more.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty() && self.missed.is_empty()
+    }
+
+    /// How many messages are unsettled.
+    pub fn unsettled(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The missed list, as it goes into a packet.
+    pub fn missed(&self) -> &[u8] {
+        &self.missed
+    }
+
+    /// A message went into the packet that is being made.
+    pub fn put(&mut self, token: Token) {
+        self.tokens.push_back(Some(token));
+    }
+
+    /// The packet `sequence` has gone out, `messages` of them in it.
+    pub fn sent(&mut self, sequence: u16, next_after: u8, messages: usize, now: Time) {
+        self.borne.resize(self.missed.len(), sequence);
+        if self.tokens.is_empty() {
+            return;
+        }
+        if self.records.is_empty() {
+            self.base = sequence;
+        }
+        self.records.push_back(Record { sent: now, next_after, measures: messages > 0 });
+    }
+
+    /// When the packet `sequence` went out, if it measures a round trip.
+    pub fn measured(&self, sequence: u16) -> Option<Time> {
+        let record = self.records.get(usize::from(sequence.wrapping_sub(self.base)))?;
+        record.measures.then_some(record.sent)
+    }
+
+    /// The other side reports `missed`. Of the unsettled messages, the first of which
+    /// has the number `oldest`, those among the first `early` of the session are
+    /// lost, whatever has been observed.
+    pub fn lose_early(&mut self, oldest: u8, early: u8, missed: &[u8], mut settle: impl FnMut(Token, Fate)) {
+        let missed = Numbers::of(missed);
+        // Early messages are numbered from 0, and none is re-used before they are settled.
+        let mut number = oldest;
+        for token in &mut self.tokens {
+            if number >= early {
+                break;
+            }
+            if missed.has(number)
+                && let Some(token) = token.take()
+            {
+                settle(token, Fate::Lost);
+            }
+            number = number.wrapping_add(1);
+        }
+    }
+
+    /// The other side has observed our packet `sequence` and reports `missed`:
+    /// every message sent up to it, the first of which has the number `oldest`,
+    /// is settled.
+    pub fn observed(
+        &mut self,
+        sequence: u16,
+        oldest: u8,
+        missed: &[u8],
+        mut settle: impl FnMut(Token, Fate),
+    ) {
+        let at = usize::from(sequence.wrapping_sub(self.base));
+        let Some(record) = self.records.get(at) else {
+            return;
+        };
+        let covered = usize::from(record.next_after.wrapping_sub(oldest));
+        let missed = Numbers::of(missed);
+        let mut number = oldest;
+        for token in self.tokens.drain(..covered.min(self.tokens.len())) {
+            if let Some(token) = token {
+                settle(token, if missed.has(number) { Fate::Lost } else { Fate::Confirmed });
+            }
+            number = number.wrapping_add(1);
+        }
+        self.records.drain(..=at);
+        self.base = sequence.wrapping_add(1);
+        if self.tokens.is_empty() {
+            self.records.clear();
+        }
+    }
+
+    /// The other side has observed our packet `sequence`: it has seen the misses
+    /// that packets up to it bore.
+    pub fn missed_seen(&mut self, sequence: u16) {
+        let seen = self.borne.iter().take_while(|&&bore| sequence.wrapping_sub(bore) < 0x8000).count();
+        self.borne.drain(..seen);
+        self.missed.drain(..seen);
+    }
+
+    /// The other side starts afresh: nothing of it is missed any more.
+    pub fn forget_missed(&mut self) {
+        self.missed.clear();
+        self.borne.clear();
+    }
+
+    /// The messages from number `first` on, `count` of them, never arrived.
+    /// False, and nothing noted, when that is more than can be unconfirmed.
+    pub fn miss(&mut self, first: u8, count: u8) -> bool {
+        if self.missed.len() + usize::from(count) > MAX_MESSAGES {
+            return false;
+        }
+        self.missed.extend((0..count).map(|i| first.wrapping_add(i)));
+        true
+    }
+}

@@ -1,0 +1,46 @@
+//! How long an answer takes: a smoothed round trip and its variation (RFC 6298).
+
+use std::time::Duration;
+
+/// The smoothed round trip to one peer, in microseconds; 8 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RoundTrip {
+    smoothed: u32,
+    variation: u32,
+}
+
+impl RoundTrip {
+    /// Takes in one measurement.
+    pub fn measure(&mut self, sample: Duration) {
+        let sample = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX).clamp(1, u32::MAX / 16);
+        if self.smoothed == 0 {
+            // RFC 6298, 2.2.
+            self.smoothed = sample;
+            self.variation = sample / 2;
+        } else {
+            // RFC 6298, 2.3: beta 1/4, alpha 1/8.
+            let error = self.smoothed.abs_diff(sample);
+            self.variation = self.variation - self.variation / 4 + error / 4;
+            self.smoothed = self.smoothed - self.smoothed / 8 + sample / 8;
+        }
+    }
+
+    /// The smoothed round trip; `None` before the first measurement.
+    pub fn smoothed(&self) -> Option<Duration> {
+        (self.smoothed != 0).then(|| Duration::from_micros(self.smoothed.into()))
+    }
+
+    /// How long to wait for an answer before asking after it (RFC 9002, 6.2.1): four
+    /// variations (a millisecond at least) above the smoothed round trip, and
+    /// the time that the other side may sit on an acknowledgement. `initial` before
+    /// the first measurement.
+    pub fn patience(&self, ack_delay: Duration, initial: Duration) -> Duration {
+        match self.smoothed() {
+            Some(smoothed) => {
+                let variation = Duration::from_micros(u64::from(self.variation) * 4);
+                smoothed + variation.max(Duration::from_millis(1)) + ack_delay
+            }
+            None => initial,
+        }
+    }
+}

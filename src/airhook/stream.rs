@@ -1,0 +1,260 @@
+//! An ordered stream of bytes each way, over Airhook messages.
+//!
+//! A message is a 16-bit stream sequence number and 1 to 253 bytes of the
+//! stream. Numbers start at 0 with each session and rise by one per message, so
+//! that the receiver can put messages in order: Airhook itself sends a lost
+//! message again under a new number, behind later ones.
+
+use std::collections::VecDeque;
+
+use crate::airhook::connection::Carrier;
+use crate::airhook::flight::{Fate, Token};
+use crate::airhook::packet::MAX_MESSAGE;
+
+/// Bytes of the sequence number in front of each message.
+const NUMBER: usize = 2;
+/// The most bytes of the stream in one message.
+pub const MAX_SEGMENT: usize = MAX_MESSAGE - NUMBER;
+/// How many messages may be cut from the stream and not yet be confirmed. A
+/// receiver of 2003 orders numbers within half of 512 of each other.
+const MAX_CUT: usize = 255;
+/// A message shorter than this is only made at the end of what is to be sent: a
+/// small hole at the end of a packet is not worth a message number.
+const MIN_SEGMENT: usize = 32;
+
+/// Both directions of one connection's stream. Small when nothing is under way.
+#[derive(Debug, Default)]
+pub struct Stream {
+    outgoing: Option<Box<Outgoing>>,
+    /// The number of the next message that is cut.
+    next_out: u16,
+    /// The number of the next message that continues what has arrived.
+    next_in: u16,
+    /// Messages that wait for an earlier one: slot i is for number `next_in` + i.
+    held: VecDeque<Option<Box<[u8]>>>,
+    held_bytes: usize,
+    /// The beginning of what has arrived in order and was not yet used up.
+    partial: Vec<u8>,
+    /// Our numbering has started afresh, so what was on its way is lost.
+    restarted: bool,
+    /// The other side does what it must not.
+    broken: bool,
+}
+
+/// What is to be sent, or has been and is not confirmed.
+#[derive(Debug, Default)]
+struct Outgoing {
+    /// Bytes from the first segment on.
+    bytes: VecDeque<u8>,
+    /// How many of them are cut into segments.
+    cut: usize,
+    /// How many bytes were confirmed and dropped before `bytes`; wraps around.
+    dropped: u32,
+    segments: VecDeque<Segment>,
+    /// Numbers of segments that are to be sent again, in order of loss.
+    lost: VecDeque<u16>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    /// Where it starts, counted from the beginning of the stream; wraps around.
+    start: u32,
+    length: u8,
+    confirmed: bool,
+}
+
+impl Stream {
+    /// Queues bytes to be sent.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.outgoing.get_or_insert_default().bytes.extend(bytes);
+    }
+
+    /// How many bytes are kept for this stream, both ways.
+    pub fn buffered(&self) -> usize {
+        self.outgoing.as_ref().map_or(0, |outgoing| outgoing.bytes.len())
+            + self.held_bytes
+            + self.partial.len()
+    }
+
+    /// Bytes that are queued, or sent and not confirmed.
+    pub fn unconfirmed(&self) -> usize {
+        self.outgoing.as_ref().map_or(0, |outgoing| outgoing.bytes.len())
+    }
+
+    /// What had arrived before and was not used up goes back in front of what will
+    /// arrive now: into `inbox`, which must be empty.
+    pub fn resume(&mut self, inbox: &mut Vec<u8>) {
+        if !self.partial.is_empty() {
+            std::mem::swap(&mut self.partial, inbox);
+        }
+    }
+
+    /// Keeps `rest`, which makes no whole message yet.
+    pub fn keep(&mut self, rest: &[u8]) {
+        // Reserve as a growing buffer does: a large message arrives in many packets.
+        self.partial.clear();
+        self.partial.extend_from_slice(rest);
+    }
+
+    /// Keeps the whole of `inbox`, without a copy.
+    pub fn keep_all(&mut self, inbox: &mut Vec<u8>) {
+        std::mem::swap(&mut self.partial, inbox);
+        inbox.clear();
+    }
+
+    /// Whether our numbering has started afresh since this was last asked: what
+    /// was on its way is lost.
+    pub fn take_restarted(&mut self) -> bool {
+        std::mem::take(&mut self.restarted)
+    }
+
+    /// Whether the other side has sent what no stream can hold.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// The stream as a carrier that puts what arrives into `inbox` and holds at most
+    /// `limit` messages that wait for an earlier one.
+    pub fn port<'a>(&'a mut self, inbox: &'a mut Vec<u8>, limit: usize) -> Port<'a> {
+        Port { stream: self, inbox, limit, arrived: false }
+    }
+}
+
+/// A [`Stream`] together with where its bytes go; see [`Stream::port`].
+pub struct Port<'a> {
+    stream: &'a mut Stream,
+    inbox: &'a mut Vec<u8>,
+    limit: usize,
+    arrived: bool,
+}
+
+impl Port<'_> {
+    /// Whether bytes have been put into the inbox.
+    pub fn arrived(&self) -> bool {
+        self.arrived
+    }
+}
+
+impl Carrier for Port<'_> {
+    fn ready(&self) -> bool {
+        self.stream.outgoing.as_ref().is_some_and(|outgoing| {
+            !outgoing.lost.is_empty()
+                || (outgoing.cut < outgoing.bytes.len() && outgoing.segments.len() < MAX_CUT)
+        })
+    }
+
+    fn fill(&mut self, room: usize, packet: &mut Vec<u8>) -> Option<Token> {
+        let stream = &mut *self.stream;
+        let outgoing = stream.outgoing.as_mut()?;
+        let first = stream.next_out.wrapping_sub(outgoing.segments.len() as u16);
+        if let Some(&number) = outgoing.lost.front() {
+            let segment = *outgoing.segments.get(usize::from(number.wrapping_sub(first)))?;
+            if NUMBER + usize::from(segment.length) > room {
+                return None;
+            }
+            outgoing.lost.pop_front();
+            outgoing.emit(number, segment, packet);
+            return Some(number);
+        }
+        let left = outgoing.bytes.len() - outgoing.cut;
+        let length = left.min(room.saturating_sub(NUMBER)).min(MAX_SEGMENT);
+        if length == 0 || length < left.min(MIN_SEGMENT) || outgoing.segments.len() >= MAX_CUT {
+            return None;
+        }
+        let number = stream.next_out;
+        stream.next_out = number.wrapping_add(1);
+        let start = outgoing.dropped.wrapping_add(outgoing.cut as u32);
+        let segment = Segment { start, length: length as u8, confirmed: false };
+        outgoing.cut += length;
+        outgoing.segments.push_back(segment);
+        outgoing.emit(number, segment, packet);
+        Some(number)
+    }
+
+    fn settle(&mut self, number: Token, fate: Fate) {
+        let stream = &mut *self.stream;
+        let Some(outgoing) = stream.outgoing.as_mut() else {
+            return;
+        };
+        let first = stream.next_out.wrapping_sub(outgoing.segments.len() as u16);
+        let Some(segment) = outgoing.segments.get_mut(usize::from(number.wrapping_sub(first))) else {
+            return;
+        };
+        match fate {
+            Fate::Lost => outgoing.lost.push_back(number),
+            Fate::Confirmed => segment.confirmed = true,
+        }
+        while let Some(segment) = outgoing.segments.pop_front_if(|segment| segment.confirmed) {
+            let length = usize::from(segment.length);
+            outgoing.bytes.drain(..length);
+            outgoing.cut -= length;
+            outgoing.dropped = outgoing.dropped.wrapping_add(u32::from(segment.length));
+        }
+        if outgoing.bytes.is_empty() {
+            stream.outgoing = None;
+        }
+    }
+
+    fn deliver(&mut self, message: &[u8]) {
+        let stream = &mut *self.stream;
+        let Some((&[high, low], bytes)) = message.split_first_chunk() else {
+            return;
+        };
+        if bytes.is_empty() || stream.broken {
+            return;
+        }
+        let ahead = usize::from(u16::from_be_bytes([high, low]).wrapping_sub(stream.next_in));
+        if ahead == 0 {
+            self.arrived = true;
+            self.inbox.extend_from_slice(bytes);
+            stream.next_in = stream.next_in.wrapping_add(1);
+            stream.held.pop_front();
+            while let Some(Some(bytes)) = stream.held.pop_front_if(|slot| slot.is_some()) {
+                self.inbox.extend_from_slice(&bytes);
+                stream.held_bytes -= bytes.len();
+                stream.next_in = stream.next_in.wrapping_add(1);
+            }
+        } else if ahead < self.limit {
+            if stream.held.len() <= ahead {
+                stream.held.resize(ahead + 1, None);
+            }
+            let slot = &mut stream.held[ahead];
+            if slot.is_none() {
+                *slot = Some(bytes.into());
+                stream.held_bytes += bytes.len();
+            }
+        } else if ahead < 0x8000 {
+            stream.broken = true;
+        }
+        // Else it lies behind us: after our restart the C library puts its
+        // unconfirmed messages into the new session, where they do not fit.
+    }
+
+    fn restart_incoming(&mut self) {
+        self.inbox.clear();
+        self.arrived = false;
+        let stream = &mut *self.stream;
+        stream.next_in = 0;
+        stream.held = VecDeque::new();
+        stream.held_bytes = 0;
+        stream.partial = Vec::new();
+        stream.broken = false;
+    }
+
+    fn restart_outgoing(&mut self) {
+        self.stream.next_out = 0;
+        self.stream.outgoing = None;
+        self.stream.restarted = true;
+    }
+}
+
+impl Outgoing {
+    fn emit(&self, number: u16, segment: Segment, packet: &mut Vec<u8>) {
+        packet.extend_from_slice(&number.to_be_bytes());
+        let start = segment.start.wrapping_sub(self.dropped) as usize;
+        let (front, back) = self.bytes.as_slices();
+        let end = start + usize::from(segment.length);
+        packet.extend_from_slice(&front[start.min(front.len())..end.min(front.len())]);
+        packet.extend_from_slice(&back[start.saturating_sub(front.len())..end.saturating_sub(front.len())]);
+    }
+}

@@ -1,0 +1,172 @@
+//! Writing messages: each function appends one, netstring frame and all.
+
+use std::fmt::{self, Write};
+
+use super::{Fault, MAX_HOST, MAX_NODES, MAX_TID, Method};
+use crate::bencode::{Encoder, bytes_len};
+use crate::config::MAX_NETSTRING;
+use crate::contact::Contact;
+use crate::krpc::netstring::{self, TooLong};
+
+/// The longest message that is written, in bytes without its frame. With the
+/// frame (five digits, colon and comma) it has the length that peers of 2003
+/// allow without, so that it is taken however the length is counted.
+pub const MAX_BODY: usize = MAX_NETSTRING - 7;
+
+/// The longest text of an error that is written, in bytes. More is cut off.
+pub const MAX_ERROR_TEXT: usize = 1024;
+
+/// About what everything but values and nodes takes, and what a node takes.
+const USUAL_BODY: usize = 150;
+const USUAL_NODE: usize = 60;
+
+/// Appends a request from `sender` to `out`. `tid` has 1 to [`MAX_TID`] bytes.
+///
+/// # Errors
+///
+/// When the value is so long that the message would exceed [`MAX_BODY`];
+/// `out` is then as it was.
+pub fn request(out: &mut Vec<u8>, tid: &[u8], sender: &Contact, method: &Method<'_>) -> Result<(), TooLong> {
+    let (key, target, value) = match *method {
+        Method::Ping => (None, None, None),
+        Method::FindNode { target } => (None, Some(target), None),
+        Method::StoreValue { key, value } => (Some(key), None, Some(value)),
+        Method::FindValue { key } => (Some(key), None, None),
+    };
+    let length = value.map_or(0, <[u8]>::len);
+    if length > MAX_BODY {
+        return Err(TooLong { limit: MAX_BODY });
+    }
+    message(out, length, |message| {
+        message.key(b"arg").dict();
+        if let Some(key) = key {
+            message.key(b"key").bytes(key.as_bytes());
+        }
+        contact(message.key(b"sender"), sender);
+        if let Some(target) = target {
+            message.key(b"target").bytes(target.as_bytes());
+        }
+        if let Some(value) = value {
+            message.key(b"value").bytes(value);
+        }
+        message.end().key(b"req").bytes(method.name().as_bytes());
+        envelope(message, tid, b"req");
+    })
+}
+
+/// Appends to `out` a response that says nothing but who answers: to a ping, or
+/// that a value is stored.
+pub fn response_empty(out: &mut Vec<u8>, tid: &[u8], sender: &Contact) {
+    bounded(message(out, 0, |message| {
+        contact(message.key(b"rsp").dict().key(b"sender"), sender);
+        envelope(message.end(), tid, b"rsp");
+    }));
+}
+
+/// Appends to `out` a response that names `nodes`, nearest first. Of more than
+/// [`MAX_NODES`] the first go in.
+pub fn response_nodes(out: &mut Vec<u8>, tid: &[u8], sender: &Contact, nodes: &[Contact]) {
+    bounded(message(out, nodes.len().min(MAX_NODES) * USUAL_NODE, |message| {
+        message.key(b"rsp").dict().key(b"nodes").list();
+        for node in nodes.iter().take(MAX_NODES) {
+            contact(message, node);
+        }
+        contact(message.end().key(b"sender"), sender);
+        envelope(message.end(), tid, b"rsp");
+    }));
+}
+
+/// Appends to `out` a response that brings `values`: of these, in order, each
+/// one that still fits into [`MAX_BODY`]. Returns how many went in.
+pub fn response_values(
+    out: &mut Vec<u8>,
+    tid: &[u8],
+    sender: &Contact,
+    values: impl IntoIterator<Item = impl AsRef<[u8]>>,
+) -> usize {
+    let written = message(out, 1000, |message| {
+        // The opening `d` is there already.
+        let start = message.buffered() - 1;
+        contact(message.key(b"rsp").dict().key(b"sender"), sender);
+        message.key(b"values").list();
+        let after = b"ee3:tid3:typ3:rspe".len() + bytes_len(tid.len());
+        let end = (start + MAX_BODY).saturating_sub(after);
+        let mut count = 0;
+        for value in values {
+            let value = value.as_ref();
+            if message.buffered() + bytes_len(value.len()) <= end {
+                message.bytes(value);
+                count += 1;
+            }
+        }
+        envelope(message.end().end(), tid, b"rsp");
+        count
+    });
+    debug_assert!(written.is_ok());
+    written.unwrap_or(0)
+}
+
+/// Appends to `out` the answer that a request could not be served. A text is
+/// cut after [`MAX_ERROR_TEXT`] bytes.
+pub fn error(out: &mut Vec<u8>, tid: &[u8], error: Fault<'_>) {
+    bounded(message(out, 0, |message| {
+        message.key(b"err");
+        match error {
+            Fault::Number(number) => message.int(number),
+            Fault::Text(text) => message.bytes(text.get(..MAX_ERROR_TEXT).unwrap_or(text)),
+        };
+        envelope(message, tid, b"err");
+    }));
+}
+
+/// One framed dictionary; `expected` is about what it has beyond the usual.
+fn message<T>(
+    out: &mut Vec<u8>,
+    expected: usize,
+    write: impl FnOnce(&mut Encoder<'_>) -> T,
+) -> Result<T, TooLong> {
+    netstring::frame(out, MAX_BODY, USUAL_BODY + expected, |out| {
+        let mut message = Encoder::new(out);
+        message.dict();
+        let result = write(&mut message);
+        message.end();
+        result
+    })
+}
+
+/// For messages whose every part is bounded: not even the largest is too long.
+fn bounded(written: Result<(), TooLong>) {
+    debug_assert!(written.is_ok());
+}
+
+/// The keys that all messages have, and that sort last.
+fn envelope(message: &mut Encoder<'_>, tid: &[u8], typ: &[u8]) {
+    debug_assert!((1..=MAX_TID).contains(&tid.len()), "a transaction id has 1 to 255 bytes");
+    message.key(b"tid").bytes(tid).key(b"typ").bytes(typ);
+}
+
+fn contact(message: &mut Encoder<'_>, contact: &Contact) {
+    // An IPv4 address in an IPv6 socket's spelling means nothing to IPv4 peers.
+    let mut host = Host { text: [0; MAX_HOST], length: 0 };
+    let fits = write!(host, "{}", contact.addr.ip().to_canonical());
+    debug_assert!(fits.is_ok());
+    message.dict().key(b"host").bytes(host.text.get(..host.length).unwrap_or_default());
+    message.key(b"id").bytes(contact.id.as_bytes());
+    message.key(b"port").int(contact.addr.port().into()).end();
+}
+
+/// The text of an IP address, put together on the stack because its length goes
+/// in front of it.
+struct Host {
+    text: [u8; MAX_HOST],
+    length: usize,
+}
+
+impl Write for Host {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let end = self.length + part.len();
+        self.text.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(part.as_bytes());
+        self.length = end;
+        Ok(())
+    }
+}

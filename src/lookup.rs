@@ -1,0 +1,317 @@
+//! The search for the nodes nearest to a target (Kademlia, section 2.3).
+//!
+//! A [`Lookup`] does no I/O. Its owner sends the requests that it calls for and
+//! tells it what came of them:
+//!
+//! ```
+//! use khashmir::lookup::{Goal, Lookup, Step};
+//! use khashmir::{Contact, Id};
+//!
+//! let peer = Contact { id: Id::of(b"peer"), addr: "192.0.2.1:4444".parse().unwrap() };
+//! let mut lookup = Lookup::new(Id::of(b"key"), Id::of(b"own"), Goal::Closest, 8, 4, [peer]);
+//! assert_eq!(lookup.next(), Step::Query(peer));
+//! assert_eq!(lookup.next(), Step::Wait);
+//! lookup.on_reply(&peer.id, []);
+//! assert_eq!(lookup.next(), Step::Done);
+//! assert!(lookup.closest().eq([peer]));
+//! ```
+
+use crate::contact::Contact;
+use crate::id::Id;
+
+/// How many contacts of one answer are looked at. Peers send at most K of them,
+/// and K is at most 64.
+pub const MAX_PER_ANSWER: usize = 64;
+/// How many contacts may wait to be asked; of more, the nearest are kept.
+pub const MAX_UNASKED: usize = 128;
+/// How many requests one lookup makes at most. An honest network takes K and a
+/// few for each of its log2 N steps; only made-up contacts lead beyond this.
+pub const MAX_REQUESTS: usize = 512;
+
+/// What to do next in a [`Lookup`] or a [`Publish`](crate::publish::Publish).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send the request to this peer, and come back for more at once.
+    Query(Contact),
+    /// Nothing until something has come of a request in flight.
+    Wait,
+    /// It is over, and stays so.
+    Done,
+}
+
+/// What a lookup is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// The K nodes nearest to the target.
+    Closest,
+    /// The node whose id the target is: done as soon as that one has answered.
+    Exact,
+    /// The values under the target. Each of the K nearest is asked, since some
+    /// nodes keep values that the nearest do not have.
+    Values,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    New,
+    Asked,
+    /// Asked, and late: another may be asked beside it.
+    Slow,
+    Answered,
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    contact: Contact,
+    /// How many referrals led to it.
+    hops: u16,
+    state: State,
+}
+
+/// One lookup under way.
+///
+/// # Against peers that lie
+///
+/// A peer may name nodes that do not exist, and ever nearer ones without end.
+/// One answer brings in at most K new contacts, so that it takes many liars to
+/// crowd the others out; at most [`MAX_UNASKED`] contacts wait; and after
+/// [`MAX_REQUESTS`] requests no more are made. So a lookup always ends, and never
+/// keeps more contacts than the sum of these two. Whether a node deserves its id
+/// cannot be checked here: who holds the nearest ids decides what is found.
+#[derive(Debug)]
+pub struct Lookup {
+    target: Id,
+    own: Id,
+    goal: Goal,
+    k: usize,
+    concurrency: usize,
+    /// By distance to the target, nearest first; no id twice.
+    candidates: Vec<Candidate>,
+    /// How many candidates are in each state but the last, which follows.
+    unasked: usize,
+    active: usize,
+    slow: usize,
+    answered: usize,
+    asked: usize,
+    done: bool,
+}
+
+impl Lookup {
+    /// A lookup for `target` by the node `own`, which asks at most `concurrency`
+    /// peers at a time and starts from `seeds`, in any order (of more than
+    /// [`MAX_UNASKED`], the nearest). `k` and `concurrency` are at least 1.
+    pub fn new(
+        target: Id,
+        own: Id,
+        goal: Goal,
+        k: usize,
+        concurrency: usize,
+        seeds: impl IntoIterator<Item = Contact>,
+    ) -> Self {
+        let mut lookup = Lookup {
+            target,
+            own,
+            goal,
+            k: k.max(1),
+            concurrency: concurrency.max(1),
+            candidates: Vec::new(),
+            unasked: 0,
+            active: 0,
+            slow: 0,
+            answered: 0,
+            asked: 0,
+            done: false,
+        };
+        for contact in seeds {
+            lookup.insert(contact, 0);
+        }
+        lookup
+    }
+
+    /// What the lookup is for.
+    pub fn target(&self) -> &Id {
+        &self.target
+    }
+
+    /// What it is to find there.
+    pub fn goal(&self) -> Goal {
+        self.goal
+    }
+
+    /// What to do next: the nearest peer that has not been asked, if it is among
+    /// the K nearest that have not failed; done when each of those has answered.
+    #[allow(clippy::should_implement_trait, reason = "it is no iterator: after `Wait` there may be more")]
+    pub fn next(&mut self) -> Step {
+        if self.done {
+            return Step::Done;
+        }
+        let alive = self.candidates.iter_mut().filter(|candidate| candidate.state != State::Failed);
+        let mut waiting = false;
+        for candidate in alive.take(self.k) {
+            match candidate.state {
+                State::New if self.asked >= MAX_REQUESTS => {
+                    waiting = self.active + self.slow > 0;
+                    break;
+                }
+                State::New if self.active >= self.concurrency => return Step::Wait,
+                State::New => {
+                    candidate.state = State::Asked;
+                    self.unasked -= 1;
+                    self.active += 1;
+                    self.asked += 1;
+                    return Step::Query(candidate.contact);
+                }
+                State::Asked | State::Slow => waiting = true,
+                State::Answered | State::Failed => {}
+            }
+        }
+        if waiting {
+            return Step::Wait;
+        }
+        self.done = true;
+        Step::Done
+    }
+
+    /// The peer `from` has answered with contacts it knows.
+    ///
+    /// Passed over are answers of peers that were not asked or have answered
+    /// before, and what comes after the end; contacts that are this node itself,
+    /// known already (the first address holds) or not reachable; and all but the
+    /// first K new ones, among at most [`MAX_PER_ANSWER`] contacts. An answer that
+    /// comes after [`on_failure`](Self::on_failure) counts.
+    pub fn on_reply(&mut self, from: &Id, heard: impl IntoIterator<Item = Contact>) {
+        let Some(hops) = self.settle(from, State::Answered) else { return };
+        if self.goal == Goal::Exact && *from == self.target {
+            self.done = true;
+            return;
+        }
+        let mut room = self.k;
+        for contact in heard.into_iter().take(MAX_PER_ANSWER) {
+            room -= usize::from(self.insert(contact, hops.saturating_add(1)));
+            if room == 0 {
+                break;
+            }
+        }
+    }
+
+    /// The peer `from` has answered with values in place of contacts.
+    pub fn on_values(&mut self, from: &Id) {
+        self.on_reply(from, []);
+    }
+
+    /// The peer `from` has not answered, or not as it should.
+    pub fn on_failure(&mut self, from: &Id) {
+        self.settle(from, State::Failed);
+    }
+
+    /// The peer `from` takes longer than usual: it may still answer, but another
+    /// is asked beside it.
+    pub fn on_slow(&mut self, from: &Id) {
+        if let Some(at) = self.position(from)
+            && self.candidates[at].state == State::Asked
+        {
+            self.candidates[at].state = State::Slow;
+            self.active -= 1;
+            self.slow += 1;
+        }
+    }
+
+    /// The peers that have answered, nearest first, at most K.
+    pub fn closest(&self) -> impl Iterator<Item = Contact> {
+        self.closest_candidates().map(|candidate| candidate.contact)
+    }
+
+    /// How many peers were asked.
+    pub fn asked(&self) -> usize {
+        self.asked
+    }
+
+    /// How many have answered.
+    pub fn answered(&self) -> usize {
+        self.answered
+    }
+
+    /// How many have failed.
+    pub fn failed(&self) -> usize {
+        self.asked - self.answered - self.in_flight()
+    }
+
+    /// How many have been asked of whom nothing has come yet, slow ones included.
+    /// When the lookup is done, whose answers are no longer needed.
+    pub fn in_flight(&self) -> usize {
+        self.active + self.slow
+    }
+
+    /// The longest chain of referrals that led to one of the
+    /// [`closest`](Self::closest); 0 when all were among the seeds.
+    pub fn hops(&self) -> u16 {
+        self.closest_candidates().map(|candidate| candidate.hops).max().unwrap_or(0)
+    }
+
+    fn closest_candidates(&self) -> impl Iterator<Item = &Candidate> {
+        self.candidates.iter().filter(|candidate| candidate.state == State::Answered).take(self.k)
+    }
+
+    /// Where the candidate of this id stands. (Distances to one target are as
+    /// different as the ids.)
+    fn position(&self, id: &Id) -> Option<usize> {
+        self.search(id).ok()
+    }
+
+    fn search(&self, id: &Id) -> Result<usize, usize> {
+        let distance = self.target.distance(id);
+        self.candidates
+            .binary_search_by_key(&distance, |candidate| self.target.distance(&candidate.contact.id))
+    }
+
+    /// Ends the request to `from`, and returns the peer's hops; `None` when there
+    /// is no such request, or nothing to change about it.
+    fn settle(&mut self, from: &Id, outcome: State) -> Option<u16> {
+        if self.done {
+            return None;
+        }
+        let at = self.position(from)?;
+        let candidate = self.candidates.get_mut(at)?;
+        match candidate.state {
+            State::Asked => self.active -= 1,
+            State::Slow => self.slow -= 1,
+            State::Failed if outcome == State::Answered => {}
+            State::New | State::Answered | State::Failed => return None,
+        }
+        candidate.state = outcome;
+        self.answered += usize::from(outcome == State::Answered);
+        Some(candidate.hops)
+    }
+
+    /// Adds a contact to those to ask; whether it was new and near enough.
+    fn insert(&mut self, contact: Contact, hops: u16) -> bool {
+        if contact.id == self.own || !contact.is_reachable() {
+            return false;
+        }
+        let Err(at) = self.search(&contact.id) else { return false };
+        if self.unasked >= MAX_UNASKED {
+            let farthest = self.candidates.iter().rposition(|candidate| candidate.state == State::New);
+            match farthest {
+                Some(farthest) if farthest >= at => {
+                    self.candidates.remove(farthest);
+                    self.unasked -= 1;
+                }
+                _ => return false,
+            }
+        }
+        self.candidates.insert(at, Candidate { contact, hops, state: State::New });
+        self.unasked += 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_are_small() {
+        assert!(size_of::<Candidate>() * (MAX_UNASKED + MAX_REQUESTS) <= 36 * 1024);
+    }
+}

@@ -1,0 +1,337 @@
+//! Carrying out the operations of the node's owner: lookups, and what stands on them.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use crate::contact::Contact;
+use crate::context::{Due, Key};
+use crate::error::{CallError, OperationError};
+use crate::id::Id;
+use crate::krpc::message::{Method, Response};
+use crate::lookup::{Goal, Lookup, Step};
+use crate::node::operation::{Event, Operation, OperationKey, Outcome, Task};
+use crate::node::peers::Waiter;
+use crate::node::{Node, Promise, World};
+use crate::publish::Publish;
+
+/// How many different values one search reports at most: more would be no
+/// collection, but an attack on the memory of the one who searches.
+const MAX_VALUES: usize = 65_536;
+
+impl Node {
+    // -- commands
+
+    /// Asks for the node at `addr`. → [`Outcome::Contact`]
+    pub fn add_contact(&mut self, world: &mut World<'_>, addr: SocketAddr, limit: Option<Duration>) -> Key {
+        let key = self.enter(world, Task::Contact, limit);
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        if self.peers.reaches(&addr) && addr.port() != 0 {
+            self.peers.call(&mut world.ctx, addr, None, Waiter::Contact(key), &Method::Ping);
+            self.settle_failures(world);
+        } else {
+            self.fail(world, key, OperationError::Call(CallError::Unreachable));
+        }
+        key
+    }
+
+    /// Looks for the nodes nearest to this one. → [`Outcome::Nodes`]
+    pub fn find_close_nodes(&mut self, world: &mut World<'_>, limit: Option<Duration>) -> Key {
+        let lookup = self.lookup(world, self.id, Goal::Closest);
+        self.begin(world, Task::Nodes(lookup), limit)
+    }
+
+    /// Looks for the node `id`, or the nearest ones to it. → [`Outcome::Nodes`]
+    pub fn find_node(&mut self, world: &mut World<'_>, id: Id, limit: Option<Duration>) -> Key {
+        let lookup = self.lookup(world, id, Goal::Exact);
+        self.begin(world, Task::Nodes(lookup), limit)
+    }
+
+    /// Stores a value with the nodes nearest to its key. → [`Outcome::Stored`]
+    pub fn store_value(
+        &mut self,
+        world: &mut World<'_>,
+        key: Id,
+        value: Vec<u8>,
+        limit: Option<Duration>,
+    ) -> Key {
+        let (size, most) = (value.len(), world.ctx.config.max_value_size);
+        let lookup = self.lookup(world, key, Goal::Closest);
+        let operation = self.enter(world, Task::Finding { lookup, key, value }, limit);
+        if size == 0 {
+            self.fail(world, operation, OperationError::ValueEmpty);
+        } else if size > most {
+            self.fail(world, operation, OperationError::ValueTooLarge { size, limit: most });
+        } else {
+            self.advance(world, operation);
+            self.settle_failures(world);
+        }
+        operation
+    }
+
+    /// Looks for the values of a key. → [`Outcome::Values`], any number of times,
+    /// then [`Outcome::ValuesEnd`]
+    pub fn find_values(&mut self, world: &mut World<'_>, key: Id, limit: Option<Duration>) -> Key {
+        let lookup = self.lookup(world, key, Goal::Values);
+        let operation = self.enter(world, Task::Values { lookup, seen: BTreeSet::new() }, limit);
+        let mut values = Vec::new();
+        let stored_after = world.ctx.unix.minus(world.ctx.config.value_lifetime);
+        let start = Id::new([0; 20]);
+        let read = world.store.values(&mut self.resident, &key, stored_after, &start, |value| {
+            values.push(value.to_vec());
+            ControlFlow::Continue(())
+        });
+        if let Err(error) = read {
+            self.fail(world, operation, OperationError::Store(error));
+            return operation;
+        }
+        self.report(world, operation, values);
+        self.advance(world, operation);
+        self.settle_failures(world);
+        operation
+    }
+
+    /// Ends an operation before its time. False when it has ended already.
+    pub fn cancel(&mut self, world: &mut World<'_>, operation: Key) -> bool {
+        self.fail(world, operation, OperationError::Cancelled)
+    }
+
+    pub(super) fn deadline_passed(&mut self, world: &mut World<'_>, key: Key) {
+        self.fail(world, key, OperationError::Deadline);
+    }
+
+    /// Ends all operations: the node is closed.
+    pub(super) fn fail_all(&mut self, world: &mut World<'_>, error: &OperationError) {
+        for key in self.operations.keys() {
+            self.fail(world, key, error.clone());
+        }
+    }
+
+    // -- steps
+
+    pub(super) fn lookup(&mut self, world: &World<'_>, target: Id, goal: Goal) -> Lookup {
+        let config = world.ctx.config;
+        self.table.touch(&target, world.ctx.now);
+        let mut seeds = Vec::with_capacity(config.k);
+        self.table.nearest(&target, config.k, &mut seeds);
+        Lookup::new(target, self.id, goal, config.k, config.concurrent_requests, seeds)
+    }
+
+    /// Enters an operation and takes its first steps.
+    pub(super) fn begin(&mut self, world: &mut World<'_>, task: Task, limit: Option<Duration>) -> Key {
+        let key = self.enter(world, task, limit);
+        self.advance(world, key);
+        self.settle_failures(world);
+        key
+    }
+
+    fn enter(&mut self, world: &mut World<'_>, task: Task, limit: Option<Duration>) -> Key {
+        let limit = limit.unwrap_or(world.ctx.config.operation_timeout);
+        let key = self.operations.insert(task);
+        let timer = world.ctx.arm(world.ctx.now + limit, Due::Operation(key));
+        if let Some(operation) = self.operations.get_mut(key) {
+            operation.deadline = Some(timer);
+        }
+        key
+    }
+
+    /// Sends the requests that an operation calls for, until it has to wait.
+    fn advance(&mut self, world: &mut World<'_>, key: Key) {
+        loop {
+            let Some(operation) = self.operations.get_mut(key) else {
+                return;
+            };
+            let step = match &mut operation.task {
+                Task::Contact => Step::Wait,
+                Task::Storing { publish, .. } => publish.next(),
+                task => task.lookup_mut().map_or(Step::Wait, Lookup::next),
+            };
+            match step {
+                Step::Wait => return,
+                Step::Done => {
+                    if !self.stage_done(world, key) {
+                        return;
+                    }
+                }
+                Step::Query(contact) if contact.id == self.id => self.store_here(world, key),
+                Step::Query(contact) => {
+                    if let Some(method) = operation.task.method() {
+                        let waiter = Waiter::Step(key);
+                        self.peers.call(&mut world.ctx, contact.addr, Some(contact.id), waiter, &method);
+                    }
+                }
+            }
+        }
+    }
+
+    /// This node is itself one of the holders.
+    fn store_here(&mut self, world: &mut World<'_>, operation: Key) {
+        let Some(Operation { task: Task::Storing { key, value, .. }, .. }) =
+            self.operations.get_mut(operation)
+        else {
+            return;
+        };
+        let (key, value) = (*key, std::mem::take(value));
+        let taken = self.take_value(world, &key, &value);
+        if let Some(Operation { task: Task::Storing { publish, value: place, .. }, .. }) =
+            self.operations.get_mut(operation)
+        {
+            *place = value;
+            match taken {
+                Ok(()) => self.promised.push(Promise::Own(operation)),
+                Err(_) => publish.on_failure(&self.id),
+            }
+        }
+    }
+
+    /// What this node holds itself is committed, or lost.
+    pub(super) fn own_stored(&mut self, world: &mut World<'_>, operation: Key, kept: bool) {
+        if let Some(Operation { task: Task::Storing { publish, .. }, .. }) =
+            self.operations.get_mut(operation)
+        {
+            if kept {
+                publish.on_accept(&self.id);
+            } else {
+                publish.on_failure(&self.id);
+            }
+            self.advance(world, operation);
+        }
+    }
+
+    /// A lookup or a publishing is over. Whether the operation goes on with another.
+    fn stage_done(&mut self, world: &mut World<'_>, key: Key) -> bool {
+        let own = self.peers.own_contact(&world.ctx);
+        let config = world.ctx.config;
+        let Some(operation) = self.operations.get_mut(key) else {
+            return false;
+        };
+        if let Task::Finding { lookup, key, value } = &mut operation.task {
+            let holders = holders(lookup, own, config.k);
+            let needed = config.store_redundancy.min(holders.len());
+            let publish = Publish::new(holders, config.concurrent_requests, needed);
+            operation.task = Task::Storing { publish, key: *key, value: std::mem::take(value) };
+            return true;
+        }
+        let outcome = match &operation.task {
+            Task::Nodes(lookup) => Some(Outcome::Nodes(Ok(lookup.closest().collect()))),
+            Task::Values { .. } => Some(Outcome::ValuesEnd(Ok(()))),
+            Task::Storing { publish, .. } => Some(Outcome::Stored(if publish.enough() {
+                Ok(publish.accepted().to_vec())
+            } else {
+                let (accepted, needed) = (publish.accepted().len(), publish.needed());
+                Err(OperationError::TooFew { accepted, needed })
+            })),
+            Task::Refresh(_) | Task::Finding { .. } | Task::Contact => None,
+        };
+        self.end(world, key, outcome);
+        false
+    }
+
+    /// A peer has answered a request of an operation.
+    pub(super) fn step_answered(
+        &mut self,
+        world: &mut World<'_>,
+        key: Key,
+        from: &Contact,
+        response: &Response<'_>,
+    ) {
+        let Some(operation) = self.operations.get_mut(key) else {
+            return;
+        };
+        let mut values = Vec::new();
+        match &mut operation.task {
+            Task::Contact => {}
+            Task::Storing { publish, .. } => publish.on_accept(&from.id),
+            task => {
+                let wants_values = matches!(task, Task::Values { .. });
+                if let Some(lookup) = task.lookup_mut() {
+                    match (response.nodes(), response.values()) {
+                        (_, Some(found)) if wants_values => {
+                            lookup.on_values(&from.id);
+                            values.extend(found.filter(|value| !value.is_empty()).map(<[u8]>::to_vec));
+                        }
+                        (Some(nodes), _) => {
+                            let peers = &self.peers;
+                            lookup.on_reply(&from.id, nodes.filter(|node| peers.reaches(&node.addr)));
+                        }
+                        // Neither: not what was asked for.
+                        (None, _) => lookup.on_failure(&from.id),
+                    }
+                }
+            }
+        }
+        self.report(world, key, values);
+        self.advance(world, key);
+    }
+
+    /// A request of an operation has failed.
+    pub(super) fn step_failed(&mut self, world: &mut World<'_>, key: Key, asked: Option<Id>) {
+        let (Some(operation), Some(id)) = (self.operations.get_mut(key), asked) else {
+            return;
+        };
+        match &mut operation.task {
+            Task::Storing { publish, .. } => publish.on_failure(&id),
+            task => {
+                if let Some(lookup) = task.lookup_mut() {
+                    lookup.on_failure(&id);
+                }
+            }
+        }
+        self.advance(world, key);
+    }
+
+    pub(super) fn contact_answered(&mut self, world: &mut World<'_>, key: Key, contact: Contact) {
+        self.end(world, key, Some(Outcome::Contact(Ok(contact))));
+    }
+
+    pub(super) fn contact_failed(&mut self, world: &mut World<'_>, key: Key, why: CallError) {
+        self.fail(world, key, OperationError::Call(why));
+    }
+
+    /// Tells of those values that are new.
+    fn report(&mut self, world: &mut World<'_>, key: Key, mut values: Vec<Vec<u8>>) {
+        if let Some(Operation { task: Task::Values { seen, .. }, .. }) = self.operations.get_mut(key) {
+            values.retain(|value| seen.len() < MAX_VALUES && seen.insert(Id::of(value)));
+            if !values.is_empty() {
+                tell(world, key, Outcome::Values(values));
+            }
+        }
+    }
+
+    fn fail(&mut self, world: &mut World<'_>, key: Key, error: OperationError) -> bool {
+        let Some(operation) = self.operations.get_mut(key) else {
+            return false;
+        };
+        let outcome = operation.task.failure(error);
+        self.end(world, key, outcome);
+        true
+    }
+
+    fn end(&mut self, world: &mut World<'_>, key: Key, outcome: Option<Outcome>) {
+        let Some(mut operation) = self.operations.remove(key) else {
+            return;
+        };
+        world.ctx.disarm(&mut operation.deadline);
+        match outcome {
+            Some(outcome) => tell(world, key, outcome),
+            None => self.refresh_next(world),
+        }
+    }
+}
+
+fn tell(world: &mut World<'_>, operation: Key, outcome: Outcome) {
+    let node = world.ctx.node;
+    world.events.push_back(Event::Operation { node, operation: OperationKey { node, operation }, outcome });
+}
+
+/// The `k` nearest to the target of those that answered and this node itself.
+fn holders(lookup: &Lookup, own: Contact, k: usize) -> Vec<Contact> {
+    let mut holders: Vec<Contact> = lookup.closest().collect();
+    let target = lookup.target();
+    let distance = target.distance(&own.id);
+    let place = holders.partition_point(|holder| target.distance(&holder.id) < distance);
+    holders.insert(place, own);
+    holders.truncate(k);
+    holders
+}

@@ -1,0 +1,368 @@
+//! One node: it answers the requests of others ([`serve`]), carries out the
+//! operations of its owner ([`client`]) and keeps its table and its store in
+//! order ([`upkeep`]).
+//!
+//! Whose answers count: a contact enters the table only after it has answered a
+//! request of ours, from the address that it was asked at and under the id that
+//! it claims. Callers are asked first; what others tell of third parties is only
+//! ever a candidate for a lookup.
+
+pub mod client;
+pub mod operation;
+pub mod peers;
+pub mod serve;
+pub mod upkeep;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::airhook::mux::Mux;
+use crate::contact::Contact;
+use crate::context::{Context, Due, Key};
+use crate::error::{CallError, StoreError};
+use crate::id::Id;
+use crate::krpc::calls::Call;
+use crate::krpc::message::{ErrorReply, Message, Method, Rejected, Response};
+use crate::krpc::{message, netstring};
+use crate::node::operation::{Event, Operations};
+use crate::node::peers::{Peers, Waiter};
+use crate::node::upkeep::Upkeep;
+use crate::store::{Database, Resident};
+use crate::table::{Heard, Table};
+use crate::time::Time;
+
+/// What a node needs of the world, for the length of a call.
+pub struct World<'a> {
+    /// Time, settings, randomness, timers.
+    pub ctx: Context<'a>,
+    /// The database that the node lives in.
+    pub store: &'a mut Database,
+    /// Where outcomes of operations go.
+    pub events: &'a mut VecDeque<Event>,
+    /// A buffer for what arrives. Whoever uses it finds and leaves it empty.
+    pub inbox: &'a mut Vec<u8>,
+}
+
+/// A node.
+pub struct Node {
+    id: Id,
+    peers: Peers,
+    table: Table,
+    operations: Operations,
+    resident: Resident,
+    /// What is owed to others once what they stored is committed.
+    promised: Vec<Promise>,
+    upkeep: Upkeep,
+    /// Messages that were no messages, or that we had no room to answer.
+    dropped: u64,
+}
+
+/// A value was accepted, and somebody waits to hear so. They do when it is committed.
+#[derive(Debug)]
+enum Promise {
+    /// A peer, with this transaction id.
+    Reply(Key, Vec<u8>),
+    /// An operation of ours, for which this node itself is one of the holders.
+    Own(Key),
+}
+
+/// A contact in a node's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContactInfo {
+    /// Who and where.
+    pub contact: Contact,
+    /// How long ago it last answered.
+    pub last_heard: Duration,
+    /// How many requests in a row it has left unanswered since.
+    pub failures: u8,
+}
+
+/// Counts and sizes of a node, since it was started.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Contacts in the table.
+    pub contacts: usize,
+    /// How many nodes the network has, this one included: an estimate from how
+    /// close the nearest contacts are. With K = 8 its relative standard error
+    /// is about 40 %.
+    pub network_size: f64,
+    /// Values held.
+    pub values: u64,
+    /// Their bytes in all.
+    pub value_bytes: u64,
+    /// Airhook connections that are remembered.
+    pub connections: usize,
+    /// Datagrams received.
+    pub packets_in: u64,
+    /// Datagrams sent.
+    pub packets_out: u64,
+    /// Bytes received in them, without the headers of UDP and IP.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Datagrams and messages received that made no sense, or that there was no room for.
+    pub dropped: u64,
+    /// Requests made.
+    pub calls_sent: u64,
+    /// Requests that wait for an answer.
+    pub calls_pending: usize,
+    /// Requests that failed.
+    pub calls_failed: u64,
+}
+
+impl Node {
+    /// A node at the local address `local`, which lives in `world.store` as `resident`.
+    /// Its saved contacts are in the table at once; it starts to look for its neighbours
+    /// through them.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn new(world: &mut World<'_>, local: SocketAddr, resident: Resident) -> Result<Node, StoreError> {
+        let id = resident.id();
+        let mux = Mux::new(world.ctx.rng);
+        let mut node = Node {
+            id,
+            peers: Peers::new(id, local, mux),
+            table: Table::new(id, world.ctx.config.k, world.ctx.now),
+            operations: Operations::default(),
+            resident,
+            promised: Vec::new(),
+            upkeep: Upkeep::default(),
+            dropped: 0,
+        };
+        node.start(world)?;
+        Ok(node)
+    }
+
+    /// The node's id.
+    pub fn id(&self) -> &Id {
+        &self.id
+    }
+
+    /// Its place in the database, when the node itself is done with.
+    pub fn into_resident(self) -> Resident {
+        self.resident
+    }
+
+    /// The contacts in the table, bucket by bucket, as of `now`.
+    pub fn contacts(&self, now: Time) -> Vec<ContactInfo> {
+        self.table
+            .iter()
+            .map(|entry| ContactInfo {
+                contact: entry.contact,
+                last_heard: now.since(entry.last_heard),
+                failures: entry.failures,
+            })
+            .collect()
+    }
+
+    /// Counts and sizes.
+    pub fn stats(&self) -> Stats {
+        let traffic = self.peers.mux.traffic();
+        Stats {
+            contacts: self.table.len(),
+            network_size: self.table.network_size(),
+            values: self.resident.values(),
+            value_bytes: self.resident.bytes(),
+            connections: self.peers.mux.len(),
+            packets_in: traffic.packets_in,
+            packets_out: traffic.packets_out,
+            bytes_in: traffic.bytes_in,
+            bytes_out: traffic.bytes_out,
+            dropped: traffic.dropped + self.dropped,
+            calls_sent: self.peers.calls.started(),
+            calls_pending: self.peers.calls.pending(),
+            calls_failed: self.peers.calls.failed(),
+        }
+    }
+
+    // -- input
+
+    /// Takes a datagram in.
+    pub fn receive(&mut self, world: &mut World<'_>, from: SocketAddr, datagram: &[u8]) {
+        let loss = world.ctx.config.inbound_loss;
+        if loss > 0.0 && world.ctx.rng.random_bool(loss) {
+            return;
+        }
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let mut inbox = std::mem::take(world.inbox);
+        if let Some(connection) = self.peers.mux.receive(&mut world.ctx, from, datagram, &mut inbox) {
+            self.read(world, connection, from, &mut inbox);
+        }
+        inbox.clear();
+        *world.inbox = inbox;
+        self.settle_failures(world);
+    }
+
+    /// Reads the messages in what has come of a peer's stream.
+    fn read(&mut self, world: &mut World<'_>, connection: Key, from: SocketAddr, inbox: &mut Vec<u8>) {
+        let mut used = 0;
+        loop {
+            match netstring::take(&inbox[used..], world.ctx.config.max_message_size) {
+                Ok(Some(taken)) => {
+                    let body = used + taken.body.start..used + taken.body.end;
+                    used += taken.consumed;
+                    self.handle_message(world, connection, from, &inbox[body]);
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    self.peers.mux.break_off(&mut world.ctx, connection);
+                    return;
+                }
+            }
+        }
+        if used < inbox.len() {
+            self.peers.mux.keep(&mut world.ctx, connection, inbox, used);
+        }
+    }
+
+    fn handle_message(&mut self, world: &mut World<'_>, connection: Key, from: SocketAddr, bytes: &[u8]) {
+        match Message::parse(bytes) {
+            Ok(Message::Request(request)) => self.serve(world, connection, from, &request),
+            Ok(Message::Response(response)) => self.handle_response(world, connection, &response),
+            Ok(Message::Error(ErrorReply { tid, error })) => {
+                self.fail_by_tid(world, connection, tid, CallError::Refused(error.to_string()));
+            }
+            Err(Rejected::BadResponse { tid }) => {
+                self.fail_by_tid(world, connection, tid, CallError::Malformed);
+            }
+            Err(Rejected::Answer { tid, error }) if !self.peers.is_congested(&world.ctx, connection) => {
+                self.peers.reply(&mut world.ctx, connection, |out, _| message::error(out, tid, error));
+            }
+            Err(Rejected::Answer { .. } | Rejected::Silent(_)) => self.dropped += 1,
+        }
+    }
+
+    fn handle_response(&mut self, world: &mut World<'_>, connection: Key, response: &Response<'_>) {
+        // One that is late, or was never asked for, is no news.
+        let Some(key) = self.peers.calls.find(response.tid, connection) else {
+            return;
+        };
+        let asked = self.peers.calls.get(key).and_then(|call| call.asked);
+        if asked.is_some_and(|id| id != response.sender) {
+            self.fail_call(world, key, CallError::WrongId);
+            return;
+        }
+        if let Some(call) = self.peers.end_call(&mut world.ctx, key) {
+            let contact = Contact { id: response.sender, addr: call.addr };
+            self.note_alive(world, contact);
+            match call.waiter {
+                Waiter::Contact(operation) => self.contact_answered(world, operation, contact),
+                Waiter::Step(operation) => self.step_answered(world, operation, &contact, response),
+                Waiter::Greeting | Waiter::Verdict(_) => {}
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, world: &mut World<'_>, due: Due) {
+        match due {
+            Due::Connection(key) => self.peers.mux.handle_timeout(&mut world.ctx, key),
+            Due::Idle => self.peers.mux.handle_idle(&mut world.ctx),
+            Due::Call(key) => self.fail_call(world, key, CallError::Timeout),
+            Due::Operation(key) => self.deadline_passed(world, key),
+            Due::Expiry | Due::Checkpoint | Due::Refresh => self.maintain(world, due),
+        }
+        self.settle_failures(world);
+    }
+
+    // -- output
+
+    /// Whether a datagram may be waiting to go out.
+    pub fn has_output(&self) -> bool {
+        self.peers.mux.has_output()
+    }
+
+    /// Puts the next datagram into `buf` and says where to send it.
+    pub fn poll_transmit(&mut self, world: &mut World<'_>, buf: &mut Vec<u8>) -> Option<SocketAddr> {
+        let to = self.peers.mux.poll_transmit(&mut world.ctx, buf)?;
+        Some(self.peers.as_sent(to))
+    }
+
+    // -- inside
+
+    /// A contact has answered.
+    fn note_alive(&mut self, world: &mut World<'_>, contact: Contact) {
+        let now = world.ctx.now;
+        let (doubtful, last_heard) = match self.table.heard(contact, now) {
+            Heard::Full { oldest, last_heard } => (oldest, last_heard),
+            Heard::Moved { known, last_heard } => (known, last_heard),
+            Heard::Own | Heard::Known | Heard::Added => return,
+        };
+        if now.since(last_heard) >= world.ctx.config.min_ping_interval
+            && !self.peers.mux.is_expecting(&doubtful.addr)
+        {
+            let waiter = Waiter::Verdict(contact);
+            self.peers.call(&mut world.ctx, doubtful.addr, Some(doubtful.id), waiter, &Method::Ping);
+        }
+    }
+
+    fn fail_by_tid(&mut self, world: &mut World<'_>, connection: Key, tid: &[u8], why: CallError) {
+        if let Some(key) = self.peers.calls.find(tid, connection) {
+            self.fail_call(world, key, why);
+        }
+    }
+
+    /// A call has failed, or is to be made again.
+    fn fail_call(&mut self, world: &mut World<'_>, key: Key, why: CallError) {
+        let Some(call) = self.peers.end_call(&mut world.ctx, key) else {
+            return;
+        };
+        if why == CallError::Reset && !call.repeated && self.repeat_call(world, &call) {
+            return;
+        }
+        self.peers.calls.note_failure();
+        if let Some(id) = call.asked {
+            let contact = Contact { id, addr: call.addr };
+            match why {
+                CallError::WrongId => {
+                    self.table.remove(&contact);
+                }
+                // It is there, whatever it thinks of the request.
+                CallError::Refused(_) => {}
+                _ => {
+                    self.table.note_failure(&contact, world.ctx.config.max_failures);
+                }
+            }
+        }
+        match call.waiter {
+            Waiter::Contact(operation) => self.contact_failed(world, operation, why),
+            Waiter::Step(operation) => self.step_failed(world, operation, call.asked),
+            Waiter::Greeting => {}
+            Waiter::Verdict(newcomer) => {
+                if let (Some(id), false) = (call.asked, matches!(why, CallError::Refused(_))) {
+                    let old = Contact { id, addr: call.addr };
+                    if !self.table.replace(&old, newcomer, world.ctx.now) {
+                        self.table.heard(newcomer, world.ctx.now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes a call again whose request died with its session. False when nobody
+    /// waits for it any more.
+    fn repeat_call(&mut self, world: &mut World<'_>, call: &Call<Waiter>) -> bool {
+        let method = match call.waiter {
+            Waiter::Contact(_) | Waiter::Greeting | Waiter::Verdict(_) => Some(Method::Ping),
+            Waiter::Step(operation) => self.operations.method(operation),
+        };
+        match method {
+            Some(method) => self.peers.repeat(&mut world.ctx, call, &method),
+            None => return false,
+        }
+        true
+    }
+
+    /// Deals with calls that were lost with their connection.
+    fn settle_failures(&mut self, world: &mut World<'_>) {
+        // Each is taken once, and a call is repeated once at most: this ends.
+        while let Some((key, why)) = self.peers.poll_failed() {
+            self.fail_call(world, key, why);
+        }
+    }
+}

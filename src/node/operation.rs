@@ -1,0 +1,158 @@
+//! Operations under way, and what comes of them.
+
+use std::collections::BTreeSet;
+
+use slab::Slab;
+
+use crate::contact::Contact;
+use crate::context::Key;
+use crate::error::OperationError;
+use crate::id::Id;
+use crate::krpc::message::Method;
+use crate::lookup::{Goal, Lookup};
+use crate::publish::Publish;
+use crate::wheel::Timer;
+
+/// Names an operation, among all of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OperationKey {
+    /// The node.
+    pub node: Key,
+    /// The operation of that node.
+    pub operation: Key,
+}
+
+/// What an operation brought.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The contact answered, or did not.
+    Contact(Result<Contact, OperationError>),
+    /// The nodes that were found, nearest first.
+    Nodes(Result<Vec<Contact>, OperationError>),
+    /// The nodes that took the value, nearest first.
+    Stored(Result<Vec<Contact>, OperationError>),
+    /// Values that were not reported before; more may come.
+    Values(Vec<Vec<u8>>),
+    /// No more values come.
+    ValuesEnd(Result<(), OperationError>),
+}
+
+/// Something that the owner of a node is to be told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// An operation has brought something. All outcomes but [`Outcome::Values`] end it.
+    Operation {
+        /// The operation's node.
+        node: Key,
+        /// The operation.
+        operation: OperationKey,
+        /// What it brought.
+        outcome: Outcome,
+    },
+}
+
+/// What an operation is at.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// Waits for a contact's answer.
+    Contact,
+    /// Looks for nodes.
+    Nodes(Lookup),
+    /// Looks for values; `seen`: digests of those reported.
+    Values { lookup: Lookup, seen: BTreeSet<Id> },
+    /// Looks for the nodes that are to hold a value.
+    Finding { lookup: Lookup, key: Id, value: Vec<u8> },
+    /// Gives it to them.
+    Storing { publish: Publish, key: Id, value: Vec<u8> },
+    /// Looks for nodes, for the table's sake alone.
+    Refresh(Lookup),
+}
+
+#[derive(Debug)]
+pub(super) struct Operation {
+    generation: u32,
+    pub task: Task,
+    pub deadline: Option<Timer>,
+}
+
+/// The operations of one node.
+#[derive(Debug, Default)]
+pub(super) struct Operations {
+    slots: Slab<Operation>,
+    generation: u32,
+}
+
+impl Operations {
+    /// Enters an operation, which has no deadline yet.
+    pub fn insert(&mut self, task: Task) -> Key {
+        self.generation = self.generation.wrapping_add(1);
+        let operation = Operation { generation: self.generation, task, deadline: None };
+        let index = self.slots.insert(operation) as u32;
+        Key { index, generation: self.generation }
+    }
+
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Operation> {
+        self.slots.get_mut(key.index as usize).filter(|operation| operation.generation == key.generation)
+    }
+
+    pub fn remove(&mut self, key: Key) -> Option<Operation> {
+        self.get_mut(key)?;
+        Some(self.slots.remove(key.index as usize))
+    }
+
+    /// All of them, in the order of their places.
+    pub fn keys(&self) -> Vec<Key> {
+        let key = |(index, operation): (usize, &Operation)| Key {
+            index: index as u32,
+            generation: operation.generation,
+        };
+        self.slots.iter().map(key).collect()
+    }
+
+    /// The request that the operation makes of each peer now; `None` when it is
+    /// over, or waits for something else.
+    pub fn method(&self, key: Key) -> Option<Method<'_>> {
+        let operation = self.slots.get(key.index as usize)?;
+        if operation.generation != key.generation {
+            return None;
+        }
+        operation.task.method()
+    }
+}
+
+impl Task {
+    pub fn method(&self) -> Option<Method<'_>> {
+        match self {
+            Task::Contact => None,
+            Task::Storing { key, value, .. } => Some(Method::StoreValue { key: *key, value }),
+            Task::Nodes(lookup)
+            | Task::Values { lookup, .. }
+            | Task::Finding { lookup, .. }
+            | Task::Refresh(lookup) => Some(match lookup.goal() {
+                Goal::Values => Method::FindValue { key: *lookup.target() },
+                Goal::Closest | Goal::Exact => Method::FindNode { target: *lookup.target() },
+            }),
+        }
+    }
+
+    pub fn lookup_mut(&mut self) -> Option<&mut Lookup> {
+        match self {
+            Task::Nodes(lookup)
+            | Task::Values { lookup, .. }
+            | Task::Finding { lookup, .. }
+            | Task::Refresh(lookup) => Some(lookup),
+            Task::Contact | Task::Storing { .. } => None,
+        }
+    }
+
+    /// How an operation at this ends when it fails; `None`: nobody waits for it.
+    pub fn failure(&self, error: OperationError) -> Option<Outcome> {
+        match self {
+            Task::Contact => Some(Outcome::Contact(Err(error))),
+            Task::Nodes(_) => Some(Outcome::Nodes(Err(error))),
+            Task::Values { .. } => Some(Outcome::ValuesEnd(Err(error))),
+            Task::Finding { .. } | Task::Storing { .. } => Some(Outcome::Stored(Err(error))),
+            Task::Refresh(_) => None,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! A node's side of every conversation: requests that it makes, answers that it
+//! gives, over the connections of its socket.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::airhook::mux::Mux;
+use crate::config::MAX_NETSTRING;
+use crate::contact::Contact;
+use crate::context::{Alarm, Context, Due, Key};
+use crate::error::CallError;
+use crate::id::Id;
+use crate::krpc::calls::{Call, Calls};
+use crate::krpc::message::{self, Method};
+use crate::time::Time;
+
+/// A peer that leaves so many bytes of answers unconfirmed gets no more of them:
+/// two of the longest messages.
+const MAX_UNCONFIRMED: usize = 2 * MAX_NETSTRING;
+
+/// Who waits for the answer to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiter {
+    /// The operation that adds a contact.
+    Contact(Key),
+    /// A lookup, or the publishing of a value.
+    Step(Key),
+    /// The table: the one who called us, is it there?
+    Greeting,
+    /// The table: is the contact that was asked dead, so that this newcomer may
+    /// take its place?
+    Verdict(Contact),
+}
+
+/// The connections of a node, and its calls over them.
+pub struct Peers {
+    id: Id,
+    local: SocketAddr,
+    pub(super) mux: Mux,
+    pub(super) calls: Calls<Waiter>,
+}
+
+impl Peers {
+    pub fn new(id: Id, local: SocketAddr, mux: Mux) -> Self {
+        Peers { id, local, mux, calls: Calls::default() }
+    }
+
+    /// Whether the node's socket can send to `addr` at all.
+    pub fn reaches(&self, addr: &SocketAddr) -> bool {
+        match (self.local.ip(), addr.ip()) {
+            (IpAddr::V4(_), to) => to.is_ipv4(),
+            // Bound to all of IPv6, a socket serves IPv4 too.
+            (IpAddr::V6(Ipv6Addr::UNSPECIFIED), _) => true,
+            (IpAddr::V6(_), to) => to.is_ipv6(),
+        }
+    }
+
+    /// The node's own contact as it names itself in its own results.
+    pub fn own_contact(&self, ctx: &Context<'_>) -> Contact {
+        let ip = match (ctx.config.advertised_address, self.local.ip()) {
+            (Some(ip), _) => ip,
+            (None, ip) if !ip.is_unspecified() => ip,
+            (None, IpAddr::V4(_)) => Ipv4Addr::LOCALHOST.into(),
+            (None, IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
+        };
+        Contact { id: self.id, addr: SocketAddr::new(ip, self.local.port()) }
+    }
+
+    /// The node's contact as the peer at the other end of a connection can use it.
+    fn contact_for(&mut self, ctx: &Context<'_>, connection: Key) -> Contact {
+        let mut own = self.own_contact(ctx);
+        if ctx.config.advertised_address.is_none()
+            && self.local.ip().is_unspecified()
+            && let Some(ip) = self.mux.local(connection, ctx)
+        {
+            own.addr.set_ip(ip.to_canonical());
+        }
+        own
+    }
+
+    /// Sends a request; its answer, or failure, is for `waiter`.
+    pub fn call(
+        &mut self,
+        ctx: &mut Context<'_>,
+        to: SocketAddr,
+        asked: Option<Id>,
+        waiter: Waiter,
+        method: &Method<'_>,
+    ) {
+        let deadline = ctx.now + ctx.config.request_timeout;
+        self.call_until(ctx, to, asked, waiter, method, deadline, false);
+    }
+
+    /// Sends a request again whose peer has restarted, in what is left of its time.
+    pub fn repeat(&mut self, ctx: &mut Context<'_>, call: &Call<Waiter>, method: &Method<'_>) {
+        self.call_until(ctx, call.addr, call.asked, call.waiter, method, call.deadline, true);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "private; the two callers name them all")]
+    fn call_until(
+        &mut self,
+        ctx: &mut Context<'_>,
+        addr: SocketAddr,
+        asked: Option<Id>,
+        waiter: Waiter,
+        method: &Method<'_>,
+        deadline: Time,
+        repeated: bool,
+    ) {
+        let connection = self.mux.connect(ctx, addr);
+        let sender = self.contact_for(ctx, connection);
+        let Context { wheel, rng, node, .. } = ctx;
+        let (key, tid) = self.calls.insert(*rng, |key| Call {
+            connection,
+            addr,
+            asked,
+            waiter,
+            deadline,
+            timer: wheel.arm(deadline, Alarm { node: *node, due: Due::Call(key) }),
+            repeated,
+        });
+        // A value that fits `max_value_size` fits a message, so this cannot fail;
+        // if it did, the call would end at its timeout.
+        self.send(ctx, connection, |out| message::request(out, &tid, &sender, method).is_ok());
+        self.mux.expect(ctx, connection, key);
+    }
+
+    /// Takes a call out that has ended.
+    pub fn end_call(&mut self, ctx: &mut Context<'_>, key: Key) -> Option<Call<Waiter>> {
+        let call = self.calls.remove(key)?;
+        ctx.wheel.cancel(call.timer);
+        self.mux.expect_no_more(ctx, call.connection, key);
+        Some(call)
+    }
+
+    /// Whether this peer takes its answers so slowly that it is to get no more.
+    pub fn is_congested(&self, ctx: &Context<'_>, connection: Key) -> bool {
+        self.mux.unconfirmed(connection) > MAX_UNCONFIRMED || self.mux.buffered() > ctx.config.max_buffered
+    }
+
+    /// Answers a request: `write` appends the answer, given our contact as the
+    /// asker can use it.
+    pub fn reply<R>(
+        &mut self,
+        ctx: &mut Context<'_>,
+        connection: Key,
+        write: impl FnOnce(&mut Vec<u8>, &Contact) -> R,
+    ) -> R {
+        let sender = self.contact_for(ctx, connection);
+        self.send(ctx, connection, |out| write(out, &sender))
+    }
+
+    fn send<R>(
+        &mut self,
+        ctx: &mut Context<'_>,
+        connection: Key,
+        write: impl FnOnce(&mut Vec<u8>) -> R,
+    ) -> R {
+        let mut buffer = std::mem::take(ctx.buffer);
+        let result = write(&mut buffer);
+        self.mux.send(ctx, connection, &buffer);
+        buffer.clear();
+        *ctx.buffer = buffer;
+        result
+    }
+
+    /// A peer's address as our socket needs it: one bound to IPv6 names IPv4
+    /// peers by their mapped address.
+    pub fn as_sent(&self, to: SocketAddr) -> SocketAddr {
+        match (self.local.ip(), to.ip()) {
+            (IpAddr::V6(_), IpAddr::V4(ip)) => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
+            _ => to,
+        }
+    }
+
+    /// A call that was lost with its connection.
+    pub fn poll_failed(&mut self) -> Option<(Key, CallError)> {
+        self.mux.poll_failed()
+    }
+
+    /// Forgets everything, and takes back all timers.
+    pub fn clear(&mut self, ctx: &mut Context<'_>) {
+        for call in self.calls.drain() {
+            ctx.wheel.cancel(call.timer);
+        }
+        self.mux.clear(ctx);
+    }
+}

@@ -1,0 +1,163 @@
+//! Answering the requests of others.
+
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+
+use crate::contact::Contact;
+use crate::context::Key;
+use crate::id::Id;
+use crate::krpc::message::{self, Fault, Method, Request};
+use crate::node::peers::Waiter;
+use crate::node::{Node, Promise, World};
+use crate::store::Put;
+
+impl Node {
+    /// Answers a request: always, but to a peer that does not take its answers.
+    pub(super) fn serve(
+        &mut self,
+        world: &mut World<'_>,
+        connection: Key,
+        from: SocketAddr,
+        request: &Request<'_>,
+    ) {
+        if self.peers.is_congested(&world.ctx, connection) {
+            self.dropped += 1;
+            return;
+        }
+        let tid = request.tid;
+        match request.method {
+            Method::Ping => self.peers.reply(&mut world.ctx, connection, |out, own| {
+                message::response_empty(out, tid, own);
+            }),
+            Method::FindNode { target } => self.answer_with_nodes(world, connection, from, request, &target),
+            Method::FindValue { key } => self.find_value(world, connection, from, request, &key),
+            Method::StoreValue { key, value } => match self.take_value(world, &key, value) {
+                Ok(()) => self.promised.push(Promise::Reply(connection, tid.to_vec())),
+                Err(refusal) => self.refuse(world, connection, tid, refusal),
+            },
+        }
+        self.greet(world, connection, request.sender, from);
+    }
+
+    /// Stores a value, for others or for ourselves. It is kept once it is
+    /// committed. `Err`: why not, in words.
+    pub(super) fn take_value(
+        &mut self,
+        world: &mut World<'_>,
+        key: &Id,
+        value: &[u8],
+    ) -> Result<(), &'static str> {
+        if value.len() > world.ctx.config.max_value_size {
+            return Err("the value is larger than this node takes");
+        }
+        match world.store.put(&mut self.resident, key, value, world.ctx.unix) {
+            Ok(Put::Added | Put::Renewed) => Ok(()),
+            Ok(Put::KeyFull) => Err("this node holds as many values for the key as it takes"),
+            Ok(Put::StoreFull) => Err("this node has no room for the value"),
+            Err(error) => {
+                log::error!("node {}: a value cannot be stored: {error}", self.id);
+                Err("this node cannot store values now")
+            }
+        }
+    }
+
+    fn refuse(&mut self, world: &mut World<'_>, connection: Key, tid: &[u8], text: &str) {
+        self.peers.reply(&mut world.ctx, connection, |out, _| {
+            message::error(out, tid, Fault::Text(text.as_bytes()));
+        });
+    }
+
+    fn find_value(
+        &mut self,
+        world: &mut World<'_>,
+        connection: Key,
+        from: SocketAddr,
+        request: &Request<'_>,
+        key: &Id,
+    ) {
+        // A random place to start from, so that each value has the same chance
+        // when not all fit into an answer.
+        let start = Id::random(world.ctx.rng);
+        let mut values = Vec::new();
+        let mut room = message::MAX_BODY;
+        let stored_after = world.ctx.unix.minus(world.ctx.config.value_lifetime);
+        let read = world.store.values(&mut self.resident, key, stored_after, &start, |value| {
+            room = room.saturating_sub(value.len());
+            values.push(value.to_vec());
+            if room > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        if let Err(error) = read {
+            log::error!("node {}: values cannot be read: {error}", self.id);
+            return self.refuse(world, connection, request.tid, "this node cannot read its values now");
+        }
+        if values.is_empty() {
+            return self.answer_with_nodes(world, connection, from, request, key);
+        }
+        self.peers.reply(&mut world.ctx, connection, |out, own| {
+            message::response_values(out, request.tid, own, &values);
+        });
+    }
+
+    fn answer_with_nodes(
+        &mut self,
+        world: &mut World<'_>,
+        connection: Key,
+        from: SocketAddr,
+        request: &Request<'_>,
+        target: &Id,
+    ) {
+        let k = world.ctx.config.k;
+        let asker = &request.sender;
+        let mut nodes = Vec::with_capacity(k + 1);
+        match self.table.get(target) {
+            // Who asks for a node that we know gets that one alone.
+            Some(entry) if target != asker => nodes.push(entry.contact),
+            _ => self.table.nearest(target, k + 1, &mut nodes),
+        }
+        // Nobody needs to be told of himself, or of addresses that he cannot reach.
+        nodes.retain(|node| node.id != *asker && node.addr.is_ipv4() == from.is_ipv4());
+        nodes.truncate(k);
+        self.peers.reply(&mut world.ctx, connection, |out, own| {
+            message::response_nodes(out, request.tid, own, &nodes);
+        });
+    }
+
+    /// Somebody called. If the table could use it, it is asked whether it is there:
+    /// a request alone can come from anywhere.
+    fn greet(&mut self, world: &mut World<'_>, connection: Key, id: Id, from: SocketAddr) {
+        let caller = Contact { id, addr: from };
+        match self.table.get(&id) {
+            Some(entry) if entry.contact == caller && self.peers.mux.is_proven(connection) => {
+                self.table.heard(caller, world.ctx.now);
+            }
+            Some(_) => {}
+            None if self.table.wants(&id) && !self.peers.mux.is_expecting(&from) => {
+                self.peers.call(&mut world.ctx, from, Some(id), Waiter::Greeting, &Method::Ping);
+            }
+            None => {}
+        }
+    }
+
+    /// Whether somebody waits for what was written to be committed.
+    pub fn has_promises(&self) -> bool {
+        !self.promised.is_empty()
+    }
+
+    /// What was written is committed, or (`kept` false) is lost: those who wait hear so.
+    pub fn settle_promises(&mut self, world: &mut World<'_>, kept: bool) {
+        for promise in std::mem::take(&mut self.promised) {
+            match promise {
+                Promise::Reply(connection, tid) if kept => {
+                    self.peers.reply(&mut world.ctx, connection, |out, own| {
+                        message::response_empty(out, &tid, own);
+                    });
+                }
+                Promise::Reply(connection, tid) => {
+                    self.refuse(world, connection, &tid, "this node cannot store values now");
+                }
+                Promise::Own(operation) => self.own_stored(world, operation, kept),
+            }
+        }
+        self.settle_failures(world);
+    }
+}

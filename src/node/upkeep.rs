@@ -1,0 +1,150 @@
+//! What a node does by itself: deletes expired values, saves its contacts,
+//! refreshes buckets that nothing has touched.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::context::{Context, Due};
+use crate::error::{OperationError, StoreError};
+use crate::id::Id;
+use crate::lookup::Goal;
+use crate::node::operation::Task;
+use crate::node::{Node, World};
+use crate::time::Time;
+use crate::wheel::Timer;
+
+/// Values deleted in one go: about 5 ms of work, for which the loop stands still.
+const EXPIRE_AT_ONCE: u32 = 1000;
+/// The time for everything else until the next such lot.
+const EXPIRE_PAUSE: Duration = Duration::from_millis(20);
+
+/// The timers of upkeep, and what is still to be refreshed.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    expiry: Option<Timer>,
+    checkpoint: Option<Timer>,
+    refresh: Option<Timer>,
+    /// Targets whose buckets are refreshed one after the other, the next one last.
+    targets: Vec<Id>,
+}
+
+impl Node {
+    /// Takes up the saved contacts, and starts the timers.
+    pub(super) fn start(&mut self, world: &mut World<'_>) -> Result<(), StoreError> {
+        for contact in world.store.contacts(&self.resident)? {
+            if contact.is_reachable() && self.peers.reaches(&contact.addr) {
+                self.table.heard(contact, Time::ZERO);
+            }
+        }
+        let config = world.ctx.config;
+        let (now, first_expiry) = (world.ctx.now, config.first_expiry);
+        self.upkeep.expiry = Some(world.ctx.arm(now + first_expiry, Due::Expiry));
+        self.arm_checkpoint(&mut world.ctx);
+        self.arm_refresh(&mut world.ctx);
+        if !self.table.is_empty() {
+            self.upkeep.targets.push(self.id);
+            self.refresh_next(world);
+        }
+        Ok(())
+    }
+
+    /// Does what upkeep is due.
+    pub(super) fn maintain(&mut self, world: &mut World<'_>, due: Due) {
+        let config = world.ctx.config;
+        match due {
+            Due::Expiry => {
+                let stored_until = world.ctx.unix.minus(config.value_lifetime);
+                let wait = match world.store.expire(&mut self.resident, stored_until, EXPIRE_AT_ONCE) {
+                    Ok(EXPIRE_AT_ONCE) => EXPIRE_PAUSE,
+                    Ok(_) => config.expiry_interval,
+                    Err(error) => {
+                        log::error!("node {}: values cannot be deleted: {error}", self.id);
+                        config.expiry_interval
+                    }
+                };
+                self.upkeep.expiry = Some(world.ctx.arm(world.ctx.now + wait, Due::Expiry));
+            }
+            Due::Checkpoint => {
+                if let Err(error) = self.checkpoint(world) {
+                    log::error!("node {}: contacts cannot be saved: {error}", self.id);
+                }
+                self.arm_checkpoint(&mut world.ctx);
+            }
+            Due::Refresh => {
+                let staleness = config.bucket_staleness;
+                if let Some(target) = self.table.stale(world.ctx.now, staleness, world.ctx.rng) {
+                    // Touched now, so that it is not found again before its turn.
+                    self.table.touch(&target, world.ctx.now);
+                    self.refresh(world, [target]);
+                }
+                self.arm_refresh(&mut world.ctx);
+            }
+            Due::Connection(_) | Due::Idle | Due::Call(_) | Due::Operation(_) => {}
+        }
+    }
+
+    /// Writes the contacts to the store.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be written.
+    pub fn checkpoint(&mut self, world: &mut World<'_>) -> Result<(), StoreError> {
+        world.store.save_contacts(&self.resident, self.table.iter().map(|entry| entry.contact))
+    }
+
+    /// Refreshes every bucket: looks for a random id in each, and for this node's own.
+    pub fn refresh_table(&mut self, world: &mut World<'_>) {
+        let mut targets: Vec<Id> =
+            (0..self.table.buckets()).map(|depth| self.id.random_sharing(depth, world.ctx.rng)).collect();
+        targets.push(self.id);
+        self.refresh(world, targets);
+        self.settle_failures(world);
+    }
+
+    /// Ends everything: saves the contacts, ends the operations, takes back the timers.
+    ///
+    /// # Errors
+    ///
+    /// When the contacts could not be saved; everything else is done all the same.
+    pub fn close(&mut self, world: &mut World<'_>) -> Result<(), StoreError> {
+        self.upkeep.targets.clear();
+        self.fail_all(world, &OperationError::Closed);
+        self.peers.clear(&mut world.ctx);
+        let Upkeep { expiry, checkpoint, refresh, .. } = &mut self.upkeep;
+        for timer in [expiry, checkpoint, refresh] {
+            world.ctx.disarm(timer);
+        }
+        self.checkpoint(world)
+    }
+
+    fn refresh(&mut self, world: &mut World<'_>, targets: impl IntoIterator<Item = Id>) {
+        let idle = self.upkeep.targets.is_empty();
+        self.upkeep.targets.extend(targets);
+        if idle {
+            self.refresh_next(world);
+        }
+    }
+
+    /// Starts the next of the refreshes that wait, if there is one.
+    pub(super) fn refresh_next(&mut self, world: &mut World<'_>) {
+        if let Some(target) = self.upkeep.targets.pop() {
+            let lookup = self.lookup(world, target, Goal::Closest);
+            self.begin(world, Task::Refresh(lookup), None);
+        }
+    }
+
+    /// A checkpoint comes give or take 10 % of its interval, so that the nodes of
+    /// a machine do not all write at once.
+    fn arm_checkpoint(&mut self, ctx: &mut Context<'_>) {
+        let share = ctx.rng.random_range(0.9..1.1);
+        let at = ctx.now + ctx.config.checkpoint_interval.mul_f64(share);
+        self.upkeep.checkpoint = Some(ctx.arm(at, Due::Checkpoint));
+    }
+
+    fn arm_refresh(&mut self, ctx: &mut Context<'_>) {
+        // A second at least, however stale all of them are: one bucket at a time.
+        let at = self.table.next_stale(ctx.config.bucket_staleness).max(ctx.now + Duration::from_secs(1));
+        self.upkeep.refresh = Some(ctx.arm(at, Due::Refresh));
+    }
+}

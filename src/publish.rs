@@ -1,0 +1,106 @@
+//! Handing a value to the nodes that are to hold it (Kademlia, section 2.5).
+
+use crate::contact::Contact;
+use crate::id::Id;
+use crate::lookup::Step;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    New,
+    Asked,
+    Accepted,
+    Failed,
+}
+
+/// One value on its way to its holders.
+///
+/// All of them are asked, not just as many as are needed: nodes come and go, and
+/// the more hold a value the longer it lives. Does no I/O: the owner sends the
+/// requests and tells what came of them, as with a
+/// [`Lookup`](crate::lookup::Lookup).
+#[derive(Debug)]
+pub struct Publish {
+    concurrency: usize,
+    needed: usize,
+    holders: Vec<(Contact, State)>,
+    /// Those before this one have been asked.
+    first_new: usize,
+    in_flight: usize,
+    accepted: Vec<Contact>,
+}
+
+impl Publish {
+    /// Asks `holders`, nearest first, at most `concurrency` (at least 1) at a
+    /// time. `needed` of them must accept for the value to count as stored. Of
+    /// two holders of one id the first counts.
+    pub fn new(holders: impl IntoIterator<Item = Contact>, concurrency: usize, needed: usize) -> Self {
+        let mut distinct: Vec<(Contact, State)> = Vec::new();
+        for holder in holders {
+            if distinct.iter().all(|(other, _)| other.id != holder.id) {
+                distinct.push((holder, State::New));
+            }
+        }
+        let concurrency = concurrency.max(1);
+        Publish { concurrency, needed, holders: distinct, first_new: 0, in_flight: 0, accepted: Vec::new() }
+    }
+
+    /// What to do next: done when each holder has accepted or failed.
+    #[allow(clippy::should_implement_trait, reason = "it is no iterator: after `Wait` there may be more")]
+    pub fn next(&mut self) -> Step {
+        match self.holders.get_mut(self.first_new) {
+            Some((holder, state)) if self.in_flight < self.concurrency => {
+                *state = State::Asked;
+                self.first_new += 1;
+                self.in_flight += 1;
+                Step::Query(*holder)
+            }
+            None if self.in_flight == 0 => Step::Done,
+            _ => Step::Wait,
+        }
+    }
+
+    /// The holder `from` has taken the value. Counts after
+    /// [`on_failure`](Self::on_failure), too; of others than the holders asked it
+    /// counts for nothing.
+    pub fn on_accept(&mut self, from: &Id) {
+        if self.settle(from, State::Accepted) {
+            let accepted = self.holders.iter().filter(|(_, state)| *state == State::Accepted);
+            self.accepted.clear();
+            self.accepted.extend(accepted.map(|(holder, _)| *holder));
+        }
+    }
+
+    /// The holder `from` has not answered, or has refused.
+    pub fn on_failure(&mut self, from: &Id) {
+        self.settle(from, State::Failed);
+    }
+
+    /// Those that have taken the value, in the order in which they were given.
+    pub fn accepted(&self) -> &[Contact] {
+        &self.accepted
+    }
+
+    /// How many must take the value.
+    pub fn needed(&self) -> usize {
+        self.needed
+    }
+
+    /// Whether so many have taken it.
+    pub fn enough(&self) -> bool {
+        self.accepted.len() >= self.needed
+    }
+
+    /// Ends the request to `from`; whether that changed anything.
+    fn settle(&mut self, from: &Id, outcome: State) -> bool {
+        let Some((_, state)) = self.holders.iter_mut().find(|(holder, _)| holder.id == *from) else {
+            return false;
+        };
+        match *state {
+            State::Asked => self.in_flight -= 1,
+            State::Failed if outcome == State::Accepted => {}
+            State::New | State::Accepted | State::Failed => return false,
+        }
+        *state = outcome;
+        true
+    }
+}

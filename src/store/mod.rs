@@ -1,0 +1,31 @@
+//! What a node holds: values, its own id, its contacts; kept by SQLite.
+//!
+//! One connection is one [`Database`]. In memory a single one serves all nodes
+//! of an engine, and rows carry the node: a connection of its own would cost
+//! each node tens of kilobytes. A node that is given a path has a database, a
+//! file, to itself. Schema and code are the same for both.
+//!
+//! What a node needs at hand is its [`Resident`]: its row, its limits, and how
+//! many values it has under which key, so that neither the usual question ("what
+//! is stored under this key?" "nothing") nor a check of the limits touches
+//! SQLite at all.
+//!
+//! Calls on [`Database`] are in three families. Getters: [`Database::values`],
+//! [`Database::contacts`], [`Database::has_uncommitted`]. Writes:
+//! [`Database::put`], [`Database::expire`], [`Database::save_contacts`]; the first
+//! one opens a transaction, which later ones join and reads see into. And
+//! [`Database::commit`], which ends it; what was written counts only then.
+//! Whoever answers others commits before the answers go out.
+//!
+//! An error from any of them undoes **everything** since the last commit, of all
+//! nodes of that database. Residents notice by themselves and count anew.
+
+mod database;
+mod fault;
+mod opening;
+mod resident;
+mod schema;
+
+pub use database::Database;
+pub use resident::{Limits, Put, Resident, VALUE_OVERHEAD};
+pub use schema::QUERIES;

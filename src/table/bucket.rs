@@ -1,0 +1,119 @@
+//! One k-bucket: the contacts in one range of distances.
+
+use std::net::SocketAddr;
+
+use crate::contact::Contact;
+use crate::id::Id;
+use crate::time::Time;
+
+/// A contact in the table, and how it has been doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Who it is, and where.
+    pub contact: Contact,
+    /// When it last gave a sign of life.
+    pub last_heard: Time,
+    /// How many requests it has left unanswered since.
+    pub failures: u8,
+}
+
+/// The contacts of a bucket, the one least recently heard of first.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    entries: Vec<Entry>,
+    /// When a lookup last went through this bucket.
+    pub(super) touched: Time,
+}
+
+impl Bucket {
+    pub(super) fn new(touched: Time) -> Self {
+        Bucket { entries: Vec::new(), touched }
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn get(&self, id: &Id) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.contact.id == *id)
+    }
+
+    /// Where the contact stands that has this id and this address.
+    pub(super) fn position(&self, contact: &Contact) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.contact == *contact)
+    }
+
+    /// A sign of life of the contact with this id: makes it the most recent one.
+    /// When its address is another one, nothing changes, and the entry is
+    /// returned. `None` when there is no such contact.
+    pub(super) fn heard(&mut self, id: &Id, addr: SocketAddr, now: Time) -> Option<Result<(), Entry>> {
+        let at = self.entries.iter().position(|entry| entry.contact.id == *id)?;
+        let recent = self.entries.get_mut(at..)?;
+        let entry = recent.first_mut()?;
+        if entry.contact.addr != addr {
+            return Some(Err(*entry));
+        }
+        entry.last_heard = now;
+        entry.failures = 0;
+        recent.rotate_left(1);
+        Some(Ok(()))
+    }
+
+    /// Adds a contact, as the most recent one. `k` bounds the memory that is set
+    /// aside, not the number.
+    pub(super) fn push(&mut self, contact: Contact, now: Time, k: usize) {
+        let len = self.entries.len();
+        if len == self.entries.capacity() {
+            // Doubles as `push` does, but not beyond k.
+            self.entries.reserve_exact(len.max(2).min(k.saturating_sub(len)).max(1));
+        }
+        self.entries.push(Entry { contact, last_heard: now, failures: 0 });
+    }
+
+    /// Counts a failure, and returns how many there have been in a row.
+    pub(super) fn fail(&mut self, at: usize) -> u8 {
+        self.entries.get_mut(at).map_or(0, |entry| {
+            entry.failures = entry.failures.saturating_add(1);
+            entry.failures
+        })
+    }
+
+    pub(super) fn remove(&mut self, at: usize) {
+        self.entries.remove(at);
+    }
+
+    /// Takes out those whose id `leaves`, into a bucket of their own. Both keep
+    /// their order, and when they were touched.
+    pub(super) fn split_off(&mut self, mut leaves: impl FnMut(&Id) -> bool) -> Bucket {
+        let count = self.entries.iter().filter(|entry| leaves(&entry.contact.id)).count();
+        let mut entries = Vec::with_capacity(count);
+        entries.extend(self.entries.extract_if(.., |entry| leaves(&entry.contact.id)));
+        Bucket { entries, touched: self.touched }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_one_cache_line() {
+        assert!(size_of::<Entry>() <= 64);
+    }
+
+    #[test]
+    fn sets_aside_no_more_than_k() {
+        for k in [1, 2, 3, 8, 20, 64] {
+            let mut bucket = Bucket::new(Time::ZERO);
+            for port in 0..k as u16 {
+                let contact = Contact { id: Id::of(&[port as u8]), addr: ([127, 0, 0, 1], port).into() };
+                bucket.push(contact, Time::ZERO, k);
+            }
+            assert!(bucket.entries.capacity() <= k, "{} for k = {k}", bucket.entries.capacity());
+        }
+    }
+}

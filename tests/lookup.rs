@@ -1,0 +1,440 @@
+//! Lookups and publishing over a simulated network that stands still.
+
+use std::collections::{HashMap, HashSet};
+
+use khashmir::lookup::{Goal, Lookup, MAX_PER_ANSWER, MAX_REQUESTS, MAX_UNASKED, Step};
+use khashmir::publish::Publish;
+use khashmir::random::{Random, seed_from_number, seeded};
+use khashmir::table::Table;
+use khashmir::time::Time;
+use khashmir::{Contact, Id};
+use rand::RngExt;
+
+const K: usize = 8;
+const CONCURRENCY: usize = 4;
+const NODES: usize = 300;
+
+fn rng(seed: u64) -> Random {
+    seeded(seed_from_number(seed))
+}
+
+fn contact(id: Id, port: u16) -> Contact {
+    Contact { id, addr: ([10, 0, 0, 1], port).into() }
+}
+
+fn shuffle<T>(items: &mut [T], rng: &mut Random) {
+    for at in (1..items.len()).rev() {
+        items.swap(at, rng.random_range(0..=at));
+    }
+}
+
+/// An id that shares `shared` bits with `target`, distinct for each number.
+fn near(target: Id, shared: usize, number: u64) -> Id {
+    target.random_sharing(shared, &mut rng(number))
+}
+
+/// Nodes that each know of all others what their table has room for.
+struct Network {
+    contacts: Vec<Contact>,
+    tables: HashMap<Id, Table>,
+    dead: HashSet<Id>,
+}
+
+impl Network {
+    fn new(nodes: usize, rng: &mut Random) -> Self {
+        let contacts: Vec<Contact> = (1..=nodes as u16).map(|port| contact(Id::random(rng), port)).collect();
+        let mut met = contacts.clone();
+        let mut tables = HashMap::new();
+        for node in &contacts {
+            let mut table = Table::new(node.id, K, Time::ZERO);
+            shuffle(&mut met, rng);
+            for &other in &met {
+                table.heard(other, Time::ZERO);
+            }
+            tables.insert(node.id, table);
+        }
+        Network { contacts, tables, dead: HashSet::new() }
+    }
+
+    fn nearest_known(&self, node: &Id, target: &Id) -> Vec<Contact> {
+        let mut nearest = Vec::new();
+        self.tables[node].nearest(target, K, &mut nearest);
+        nearest
+    }
+
+    fn lookup(&self, own: Id, target: Id, goal: Goal) -> Lookup {
+        Lookup::new(target, own, goal, K, CONCURRENCY, self.nearest_known(&own, &target))
+    }
+
+    /// Those nearest to `target` of all the living, as seen by `own`.
+    fn truly_nearest(&self, own: &Id, target: &Id) -> Vec<Contact> {
+        let living = self.contacts.iter().filter(|node| node.id != *own && !self.dead.contains(&node.id));
+        let mut nearest: Vec<Contact> = living.copied().collect();
+        nearest.sort_by_key(|node| node.id.distance(target));
+        nearest.truncate(K);
+        nearest
+    }
+
+    /// Runs a lookup to its end; answers come in any order. Returns the peers that
+    /// were asked.
+    fn run(&self, lookup: &mut Lookup, rng: &mut Random) -> Vec<Id> {
+        let target = *lookup.target();
+        let mut in_flight: Vec<Id> = Vec::new();
+        let mut asked: Vec<Id> = Vec::new();
+        loop {
+            match lookup.next() {
+                Step::Query(peer) => {
+                    assert!(!asked.contains(&peer.id), "asked twice");
+                    asked.push(peer.id);
+                    in_flight.push(peer.id);
+                    assert!(in_flight.len() <= CONCURRENCY, "too many in flight");
+                    assert_eq!(lookup.in_flight(), in_flight.len());
+                    continue;
+                }
+                Step::Wait => assert!(!in_flight.is_empty(), "waits for nothing"),
+                Step::Done => break,
+            }
+            let peer = in_flight.swap_remove(rng.random_range(0..in_flight.len()));
+            if self.dead.contains(&peer) {
+                lookup.on_failure(&peer);
+            } else {
+                lookup.on_reply(&peer, self.nearest_known(&peer, &target));
+                if lookup.goal() == Goal::Exact && peer == target {
+                    assert_eq!(lookup.next(), Step::Done);
+                }
+            }
+            assert_eq!(lookup.asked(), asked.len());
+            assert_eq!(lookup.answered() + lookup.failed() + lookup.in_flight(), asked.len());
+            assert_eq!(lookup.in_flight(), in_flight.len());
+        }
+        asked
+    }
+}
+
+#[test]
+fn finds_the_nearest_in_few_hops() {
+    for seed in 0..3 {
+        let mut rng = rng(seed);
+        let network = Network::new(NODES, &mut rng);
+        for _ in 0..50 {
+            let own = network.contacts[rng.random_range(0..NODES)].id;
+            let target = Id::random(&mut rng);
+            let mut lookup = network.lookup(own, target, Goal::Closest);
+            let asked = network.run(&mut lookup, &mut rng);
+            let found: Vec<Contact> = lookup.closest().collect();
+            assert_eq!(found, network.truly_nearest(&own, &target), "seed {seed}");
+            // log2 of 300 is 8.2.
+            assert!(lookup.hops() <= 9, "{} hops, seed {seed}", lookup.hops());
+            assert!(asked.len() <= 40, "{} requests, seed {seed}", asked.len());
+        }
+    }
+}
+
+#[test]
+fn finds_the_nearest_though_many_are_dead() {
+    for seed in 0..3 {
+        let mut rng = rng(seed);
+        let mut network = Network::new(NODES, &mut rng);
+        network.dead = network.contacts.iter().map(|c| c.id).filter(|_| rng.random_bool(0.3)).collect();
+        let (mut found, mut lookups) = (0, 0);
+        for own in network.contacts.iter().map(|c| c.id).filter(|id| !network.dead.contains(id)).take(50) {
+            let target = Id::random(&mut rng);
+            let mut lookup = network.lookup(own, target, Goal::Closest);
+            network.run(&mut lookup, &mut rng);
+            let nearest = network.truly_nearest(&own, &target);
+            assert!(lookup.closest().all(|contact| !network.dead.contains(&contact.id)), "seed {seed}");
+            assert!(lookup.failed() > 0 || lookup.asked() < 20, "seed {seed}");
+            found += lookup.closest().filter(|contact| nearest.contains(contact)).count();
+            lookups += 1;
+        }
+        // Tables full of dead contacts may hide a living one.
+        assert!(found * 10 >= lookups * K * 9, "{found} of {}, seed {seed}", lookups * K);
+    }
+}
+
+#[test]
+fn a_small_network_is_found_whole() {
+    let mut rng = rng(7);
+    let network = Network::new(5, &mut rng);
+    let own = network.contacts[0].id;
+    let mut lookup = network.lookup(own, own, Goal::Closest);
+    network.run(&mut lookup, &mut rng);
+    assert!(lookup.closest().eq(network.truly_nearest(&own, &own)));
+    assert_eq!(lookup.closest().count(), 4);
+    assert_eq!(lookup.hops(), 0);
+}
+
+#[test]
+fn nobody_to_ask() {
+    let (target, own) = (Id::of(b"target"), Id::of(b"own"));
+    let unreachable = Contact { id: Id::of(b"peer"), addr: ([0, 0, 0, 0], 1).into() };
+    let mut lookup = Lookup::new(target, own, Goal::Closest, K, CONCURRENCY, [contact(own, 1), unreachable]);
+    assert_eq!(lookup.next(), Step::Done);
+    assert_eq!(lookup.closest().count(), 0);
+}
+
+#[test]
+fn exact_stops_at_the_node_itself() {
+    let mut rng = rng(8);
+    let network = Network::new(NODES, &mut rng);
+    let (mut exact, mut closest) = (0, 0);
+    for nth in 1..40 {
+        let (own, target) = (network.contacts[0].id, network.contacts[nth].id);
+        let mut lookup = network.lookup(own, target, Goal::Exact);
+        let asked = network.run(&mut lookup, &mut rng);
+        assert_eq!(lookup.closest().next(), Some(network.contacts[nth]));
+        exact += asked.len();
+        let mut whole = network.lookup(own, target, Goal::Closest);
+        closest += network.run(&mut whole, &mut rng).len();
+    }
+    assert!(exact * 5 < closest * 4, "{exact} requests, {closest} for all of the nearest");
+    // A target that is not there ends the lookup all the same.
+    let mut lookup = network.lookup(network.contacts[0].id, Id::random(&mut rng), Goal::Exact);
+    network.run(&mut lookup, &mut rng);
+    assert_eq!(lookup.closest().count(), K);
+}
+
+#[test]
+fn values_are_asked_of_all_the_nearest() {
+    let mut rng = rng(9);
+    let network = Network::new(NODES, &mut rng);
+    for _ in 0..20 {
+        let (own, target) = (network.contacts[0].id, Id::random(&mut rng));
+        let nearest = network.truly_nearest(&own, &target);
+        let mut lookup = network.lookup(own, target, Goal::Values);
+        let mut asked = Vec::new();
+        loop {
+            match lookup.next() {
+                Step::Query(peer) => {
+                    asked.push(peer);
+                    // The second nearest has values, and so names no contacts.
+                    if peer == nearest[1] {
+                        lookup.on_values(&peer.id);
+                    } else {
+                        lookup.on_reply(&peer.id, network.nearest_known(&peer.id, &target));
+                    }
+                }
+                Step::Wait => panic!("nothing is in flight"),
+                Step::Done => break,
+            }
+        }
+        assert!(nearest.iter().all(|node| asked.contains(node)));
+        assert!(lookup.closest().eq(nearest));
+    }
+}
+
+#[test]
+fn late_repeated_and_foreign_answers() {
+    let target = Id::of(b"target");
+    let peer = |shared: usize| contact(near(target, shared, shared as u64), shared as u16 + 1);
+    let (far, middle, close) = (peer(1), peer(5), peer(9));
+    let mut lookup = Lookup::new(target, Id::of(b"own"), Goal::Closest, 2, 1, [far]);
+    // Somebody who was not asked, not even known.
+    lookup.on_reply(&close.id, [middle]);
+    lookup.on_failure(&close.id);
+    assert_eq!(lookup.next(), Step::Query(far));
+    assert_eq!(lookup.next(), Step::Wait);
+    lookup.on_reply(&far.id, [middle]);
+    // Known, but not asked yet.
+    lookup.on_reply(&middle.id, [close]);
+    // A second answer.
+    lookup.on_reply(&far.id, [close]);
+    lookup.on_failure(&far.id);
+    assert_eq!((lookup.answered(), lookup.failed()), (1, 0));
+    assert_eq!(lookup.next(), Step::Query(middle));
+    lookup.on_failure(&middle.id);
+    lookup.on_failure(&middle.id);
+    assert_eq!((lookup.answered(), lookup.failed(), lookup.in_flight()), (1, 1, 0));
+    // It was only slow.
+    lookup.on_reply(&middle.id, [close]);
+    assert_eq!((lookup.answered(), lookup.failed(), lookup.in_flight()), (2, 0, 0));
+    assert_eq!(lookup.next(), Step::Query(close));
+    lookup.on_reply(&close.id, []);
+    assert_eq!(lookup.next(), Step::Done);
+    assert!(lookup.closest().eq([close, middle]));
+    assert_eq!(lookup.hops(), 2);
+    // After the end nothing changes any more.
+    lookup.on_reply(&close.id, [peer(20)]);
+    assert_eq!(lookup.next(), Step::Done);
+}
+
+#[test]
+fn a_slow_peer_does_not_hold_the_others_up() {
+    let target = Id::of(b"target");
+    let peers: Vec<Contact> =
+        (0..3u16).map(|n| contact(near(target, 9 - usize::from(n), 1), n + 1)).collect();
+    let mut lookup = Lookup::new(target, Id::of(b"own"), Goal::Closest, 2, 1, peers.clone());
+    assert_eq!(lookup.next(), Step::Query(peers[0]));
+    assert_eq!(lookup.next(), Step::Wait);
+    lookup.on_slow(&peers[0].id);
+    lookup.on_slow(&peers[0].id);
+    assert_eq!(lookup.in_flight(), 1);
+    assert_eq!(lookup.next(), Step::Query(peers[1]));
+    lookup.on_reply(&peers[1].id, []);
+    // Its verdict is needed all the same.
+    assert_eq!(lookup.next(), Step::Wait);
+    lookup.on_failure(&peers[0].id);
+    assert_eq!(lookup.next(), Step::Query(peers[2]));
+    lookup.on_reply(&peers[2].id, []);
+    assert_eq!(lookup.next(), Step::Done);
+    assert!(lookup.closest().eq([peers[1], peers[2]]));
+}
+
+#[test]
+fn useless_contacts_are_passed_over() {
+    let (target, own) = (Id::of(b"target"), Id::of(b"own"));
+    let first = contact(near(target, 3, 1), 1);
+    let mut lookup = Lookup::new(target, own, Goal::Closest, K, CONCURRENCY, [first]);
+    assert_eq!(lookup.next(), Step::Query(first));
+    let good = contact(near(target, 9, 2), 2);
+    let mut elsewhere = good;
+    elsewhere.addr.set_port(3);
+    let mut nowhere = contact(near(target, 8, 3), 4);
+    nowhere.addr.set_port(0);
+    lookup.on_reply(&first.id, [contact(own, 5), nowhere, good, elsewhere, good, first]);
+    assert_eq!(lookup.next(), Step::Query(good));
+    assert_eq!(lookup.next(), Step::Wait);
+}
+
+#[test]
+fn a_liar_without_end_is_cut_off() {
+    for answers in [true, false] {
+        let target = Id::of(b"target");
+        let seed = contact(near(target, 0, 0), 1);
+        let mut lookup = Lookup::new(target, Id::of(b"own"), Goal::Closest, K, CONCURRENCY, [seed]);
+        let mut invented = 0u64;
+        let mut in_flight: Vec<Contact> = Vec::new();
+        let mut asked = 0;
+        loop {
+            match lookup.next() {
+                Step::Query(peer) => {
+                    asked += 1;
+                    in_flight.push(peer);
+                    assert!(asked <= MAX_REQUESTS && in_flight.len() <= CONCURRENCY);
+                    continue;
+                }
+                Step::Wait => assert!(!in_flight.is_empty()),
+                Step::Done => break,
+            }
+            let peer = in_flight.remove(0);
+            if !answers && asked % 3 == 0 {
+                lookup.on_failure(&peer.id);
+                continue;
+            }
+            let nearer = std::iter::repeat_with(|| {
+                invented += 1;
+                // Ever nearer, as far as there are ids.
+                contact(near(target, (invented as usize / 50).min(150), invented), 2)
+            });
+            lookup.on_reply(&peer.id, nearer);
+        }
+        assert_eq!(lookup.asked(), asked);
+        assert_eq!(asked, MAX_REQUESTS, "the liar should have got that far");
+        assert!(lookup.closest().count() <= K);
+        assert!(invented <= (MAX_REQUESTS * MAX_PER_ANSWER) as u64);
+    }
+}
+
+#[test]
+fn one_liar_does_not_crowd_out_the_honest() {
+    let mut rng = rng(10);
+    let network = Network::new(NODES, &mut rng);
+    for number in 0..10 {
+        let (own, target) = (network.contacts[0].id, Id::random(&mut rng));
+        let nearest = network.truly_nearest(&own, &target);
+        let liar = contact(near(target, 2, number), 9);
+        let mut seeds = network.nearest_known(&own, &target);
+        seeds.push(liar);
+        let mut lookup = Lookup::new(target, own, Goal::Closest, K, CONCURRENCY, seeds);
+        let mut wasted = 0;
+        while let Step::Query(peer) = lookup.next() {
+            if peer == liar {
+                // Nodes that do not exist, nearer than any that does.
+                let made_up = (0..MAX_PER_ANSWER as u64).map(|nth| contact(near(target, 60, nth), 9));
+                lookup.on_reply(&peer.id, made_up);
+            } else if network.tables.contains_key(&peer.id) {
+                lookup.on_reply(&peer.id, network.nearest_known(&peer.id, &target));
+            } else {
+                wasted += 1;
+                lookup.on_failure(&peer.id);
+            }
+        }
+        let found = lookup.closest().filter(|contact| nearest.contains(contact)).count();
+        assert!(found >= K - 1, "{found} found, number {number}");
+        assert!(wasted <= K, "{wasted} requests wasted, number {number}");
+    }
+}
+
+#[test]
+fn of_too_many_candidates_the_nearest_are_kept() {
+    let target = Id::of(b"target");
+    let mut all: Vec<Contact> = (0..1000u16).map(|n| contact(Id::of(&n.to_be_bytes()), n + 1)).collect();
+    let mut lookup = Lookup::new(target, Id::of(b"own"), Goal::Closest, 64, 64, all.clone());
+    all.sort_by_key(|peer| peer.id.distance(&target));
+    // All fail, so that each candidate there is gets its turn.
+    let mut asked = Vec::new();
+    while let Step::Query(peer) = lookup.next() {
+        lookup.on_failure(&peer.id);
+        asked.push(peer);
+    }
+    assert_eq!(asked, all[..MAX_UNASKED]);
+    assert_eq!(lookup.failed(), MAX_UNASKED);
+    assert_eq!(lookup.next(), Step::Done);
+}
+
+#[test]
+fn all_holders_are_asked_and_those_that_accept_stay_in_order() {
+    for seed in 0..50 {
+        let mut rng = rng(seed);
+        let count = rng.random_range(0..12u16);
+        let concurrency = rng.random_range(1..5);
+        let holders: Vec<Contact> = (0..count).map(|n| contact(Id::random(&mut rng), n + 1)).collect();
+        let twice = holders.iter().chain(holders.first());
+        let mut publish = Publish::new(twice.copied(), concurrency, 3);
+        let (mut asked, mut in_flight, mut accepted) = (Vec::new(), Vec::new(), HashSet::new());
+        loop {
+            match publish.next() {
+                Step::Query(peer) => {
+                    asked.push(peer);
+                    in_flight.push(peer);
+                    assert!(in_flight.len() <= concurrency, "seed {seed}");
+                    continue;
+                }
+                Step::Wait => assert!(!in_flight.is_empty(), "seed {seed}"),
+                Step::Done => break,
+            }
+            let peer = in_flight.swap_remove(rng.random_range(0..in_flight.len()));
+            if rng.random_bool(0.5) {
+                publish.on_failure(&peer.id);
+            }
+            // A late acceptance is one, too; what comes after it changes nothing.
+            if rng.random_bool(0.5) {
+                publish.on_accept(&peer.id);
+                accepted.insert(peer);
+            }
+            publish.on_failure(&peer.id);
+            publish.on_accept(&Id::of(b"a stranger"));
+        }
+        assert_eq!(asked, holders, "seed {seed}");
+        let expected: Vec<Contact> = holders.iter().copied().filter(|c| accepted.contains(c)).collect();
+        assert_eq!(publish.accepted(), expected, "seed {seed}");
+        assert_eq!(publish.needed(), 3);
+        assert_eq!(publish.enough(), expected.len() >= 3, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_holder_that_was_not_asked_yet_cannot_accept() {
+    let holders = [contact(Id::of(b"first"), 1), contact(Id::of(b"second"), 2)];
+    let mut publish = Publish::new(holders, 1, 1);
+    assert_eq!(publish.next(), Step::Query(holders[0]));
+    publish.on_accept(&holders[1].id);
+    publish.on_failure(&holders[1].id);
+    assert!(publish.accepted().is_empty() && !publish.enough());
+    assert_eq!(publish.next(), Step::Wait);
+    publish.on_failure(&holders[0].id);
+    assert_eq!(publish.next(), Step::Query(holders[1]));
+    publish.on_accept(&holders[1].id);
+    assert_eq!(publish.next(), Step::Done);
+    assert!(publish.enough());
+}

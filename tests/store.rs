@@ -1,0 +1,422 @@
+//! The store: one suite over both kinds of database, in memory and in a file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use khashmir::random::{seed_from_number, seeded};
+use khashmir::store::{Database, Limits, Put, QUERIES, Resident, VALUE_OVERHEAD};
+use khashmir::time::UnixTime;
+use khashmir::{Contact, Durability, Id, StoreError};
+use rand::RngExt;
+use tempfile::TempDir;
+
+const ROOMY: Limits = Limits { max_values_per_key: 1000, max_stored_bytes: 1 << 30 };
+
+/// Where a database is.
+enum Place {
+    Memory,
+    File(TempDir),
+}
+
+impl Place {
+    fn file() -> Place {
+        Place::File(TempDir::new().expect("a directory"))
+    }
+
+    fn path(&self) -> PathBuf {
+        match self {
+            Place::Memory => panic!("memory has no path"),
+            Place::File(directory) => directory.path().join("node.db"),
+        }
+    }
+
+    fn open(&self) -> Database {
+        match self {
+            Place::Memory => Database::in_memory().expect("memory"),
+            Place::File(_) => Database::open(&self.path(), Durability::System).expect("a sound file"),
+        }
+    }
+
+    fn open_with(&self, limits: Limits) -> (Database, Resident) {
+        let mut database = self.open();
+        let who = database.move_in(None, Id::of(b"me"), limits).expect("room for one");
+        (database, who)
+    }
+}
+
+/// Runs each of these on both.
+macro_rules! on_both {
+    ($($name:ident)*) => {
+        mod in_memory {
+            $(#[test] fn $name() { super::$name(&super::Place::Memory); })*
+        }
+        mod in_a_file {
+            $(#[test] fn $name() { super::$name(&super::Place::file()); })*
+        }
+    };
+}
+
+on_both! {
+    a_key_has_several_values
+    renewal_keeps_the_later_time
+    a_value_expires_at_the_exact_second
+    values_end_when_told
+    any_length_is_kept
+    a_key_is_full_at_its_limit
+    the_store_is_full_at_its_limit
+    renewal_needs_no_room
+    expiry_goes_from_the_oldest_on
+    writes_show_before_they_are_committed
+    undone_writes_are_gone_from_the_totals
+    contacts_are_replaced
+    model
+}
+
+fn put(database: &mut Database, who: &mut Resident, key: &Id, value: &[u8], now: i64) -> Put {
+    database.put(who, key, value, UnixTime(now)).expect("a put")
+}
+
+fn get(database: &mut Database, who: &mut Resident, key: &Id, stored_after: i64) -> Vec<Vec<u8>> {
+    let mut values = Vec::new();
+    database
+        .values(who, key, UnixTime(stored_after), |value| {
+            values.push(value.to_vec());
+            ControlFlow::Continue(())
+        })
+        .expect("a get");
+    values.sort();
+    values
+}
+
+fn contact(name: &str, addr: &str) -> Contact {
+    Contact { id: Id::of(name.as_bytes()), addr: addr.parse().expect("an address") }
+}
+
+fn a_key_has_several_values(place: &Place) {
+    let (mut database, mut who) = place.open_with(ROOMY);
+    let (key, other) = (Id::of(b"key"), Id::of(b"other"));
+    assert_eq!(put(&mut database, &mut who, &key, b"one", 5), Put::Added);
+    assert_eq!(put(&mut database, &mut who, &key, b"two", 5), Put::Added);
+    assert_eq!(put(&mut database, &mut who, &other, b"one", 5), Put::Added);
+    assert_eq!(get(&mut database, &mut who, &key, 0), [b"one", b"two"]);
+    assert_eq!(get(&mut database, &mut who, &other, 0), [b"one"]);
+    assert!(get(&mut database, &mut who, &Id::of(b"absent"), 0).is_empty());
+    assert_eq!((who.values(), who.keys(), who.bytes()), (3, 2, 9 + 3 * VALUE_OVERHEAD));
+}
+
+fn renewal_keeps_the_later_time(place: &Place) {
+    let (mut database, mut who) = place.open_with(ROOMY);
+    let key = Id::of(b"key");
+    put(&mut database, &mut who, &key, b"value", 100);
+    assert_eq!(put(&mut database, &mut who, &key, b"value", 50), Put::Renewed);
+    assert_eq!(get(&mut database, &mut who, &key, 99).len(), 1, "a clock set back ages nothing");
+    assert_eq!(put(&mut database, &mut who, &key, b"value", 200), Put::Renewed);
+    assert_eq!(get(&mut database, &mut who, &key, 199).len(), 1);
+    assert_eq!(database.expire(&mut who, UnixTime(199), 10), Ok(0));
+    assert_eq!(who.values(), 1);
+}
+
+fn a_value_expires_at_the_exact_second(place: &Place) {
+    let (mut database, mut who) = place.open_with(ROOMY);
+    let key = Id::of(b"key");
+    for second in 9..=11 {
+        put(&mut database, &mut who, &key, format!("{second}").as_bytes(), second);
+    }
+    assert_eq!(get(&mut database, &mut who, &key, 10), [b"11"], "expired ones are not given out");
+    assert_eq!(database.expire(&mut who, UnixTime(10), 10), Ok(2));
+    assert_eq!(get(&mut database, &mut who, &key, i64::MIN), [b"11"], "and are deleted to the same second");
+    assert_eq!((who.values(), who.keys()), (1, 1));
+    assert_eq!(database.expire(&mut who, UnixTime(i64::MAX), 10), Ok(1));
+    assert_eq!((who.values(), who.keys(), who.bytes()), (0, 0, 0));
+}
+
+fn values_end_when_told(place: &Place) {
+    let (mut database, mut who) = place.open_with(ROOMY);
+    let key = Id::of(b"key");
+    for value in 0..10u8 {
+        put(&mut database, &mut who, &key, &[value], 1);
+    }
+    let mut digests = Vec::new();
+    let stop_at_four = |value: &[u8]| {
+        digests.push(Id::of(value));
+        if digests.len() < 4 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    database.values(&mut who, &key, UnixTime(0), stop_at_four).expect("a get");
+    assert_eq!(digests.len(), 4);
+    assert!(digests.is_sorted());
+}
+
+fn any_length_is_kept(place: &Place) {
+    let (mut database, mut who) = place.open_with(ROOMY);
+    for length in [0, 1, 1000, 4000, 4096, 65_536, 99_000] {
+        let key = Id::of(format!("{length}").as_bytes());
+        let value: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+        assert_eq!(put(&mut database, &mut who, &key, &value, 1), Put::Added);
+        assert_eq!(get(&mut database, &mut who, &key, 0), [value]);
+    }
+}
+
+fn a_key_is_full_at_its_limit(place: &Place) {
+    let (mut database, mut who) = place.open_with(Limits { max_values_per_key: 2, ..ROOMY });
+    let key = Id::of(b"key");
+    assert_eq!(put(&mut database, &mut who, &key, b"1", 1), Put::Added);
+    assert_eq!(put(&mut database, &mut who, &key, b"2", 2), Put::Added);
+    assert_eq!(put(&mut database, &mut who, &key, b"3", 3), Put::KeyFull);
+    assert_eq!(put(&mut database, &mut who, &Id::of(b"other"), b"3", 3), Put::Added);
+    assert_eq!(database.expire(&mut who, UnixTime(1), 10), Ok(1));
+    assert_eq!(put(&mut database, &mut who, &key, b"3", 3), Put::Added);
+    assert_eq!(get(&mut database, &mut who, &key, 0), [b"2", b"3"]);
+}
+
+fn the_store_is_full_at_its_limit(place: &Place) {
+    let limits = Limits { max_stored_bytes: 2 * VALUE_OVERHEAD + 10, ..ROOMY };
+    let (mut database, mut who) = place.open_with(limits);
+    let key = Id::of(b"key");
+    assert_eq!(put(&mut database, &mut who, &key, b"123456", 1), Put::Added);
+    assert_eq!(put(&mut database, &mut who, &key, b"12345", 2), Put::StoreFull);
+    assert_eq!(put(&mut database, &mut who, &key, b"1234", 2), Put::Added);
+    assert_eq!(who.bytes(), limits.max_stored_bytes);
+    assert_eq!(put(&mut database, &mut who, &Id::of(b"other"), b"", 2), Put::StoreFull);
+    assert_eq!((who.values(), who.keys()), (2, 1), "a refusal counts nothing");
+}
+
+fn renewal_needs_no_room(place: &Place) {
+    let limits = Limits { max_values_per_key: 1, max_stored_bytes: VALUE_OVERHEAD + 1 };
+    let (mut database, mut who) = place.open_with(limits);
+    let key = Id::of(b"key");
+    assert_eq!(put(&mut database, &mut who, &key, b"1", 1), Put::Added);
+    assert_eq!(put(&mut database, &mut who, &key, b"1", 2), Put::Renewed);
+    assert_eq!(get(&mut database, &mut who, &key, 1), [b"1"]);
+}
+
+fn expiry_goes_from_the_oldest_on(place: &Place) {
+    let (mut database, mut who) = place.open_with(ROOMY);
+    let key = Id::of(b"key");
+    for second in [3, 1, 5, 2, 4] {
+        put(&mut database, &mut who, &key, format!("{second}").as_bytes(), second);
+    }
+    assert_eq!(database.expire(&mut who, UnixTime(4), 3), Ok(3));
+    assert_eq!(get(&mut database, &mut who, &key, 0), [b"4", b"5"]);
+    assert_eq!(database.expire(&mut who, UnixTime(4), 3), Ok(1));
+    assert_eq!(database.expire(&mut who, UnixTime(4), 3), Ok(0));
+    assert_eq!(get(&mut database, &mut who, &key, 0), [b"5"]);
+}
+
+fn writes_show_before_they_are_committed(place: &Place) {
+    let (mut database, mut who) = place.open_with(ROOMY);
+    let key = Id::of(b"key");
+    assert!(!database.has_uncommitted(), "a node's place is committed at once");
+    assert!(get(&mut database, &mut who, &key, 0).is_empty());
+    assert!(!database.has_uncommitted(), "reading opens no transaction");
+    put(&mut database, &mut who, &key, b"1", 1);
+    assert!(database.has_uncommitted());
+    put(&mut database, &mut who, &key, b"2", 1);
+    assert_eq!(get(&mut database, &mut who, &key, 0), [b"1", b"2"]);
+    database.commit().expect("a commit");
+    assert!(!database.has_uncommitted());
+    database.commit().expect("nothing to commit is no error");
+    assert_eq!(get(&mut database, &mut who, &key, 0), [b"1", b"2"]);
+}
+
+fn undone_writes_are_gone_from_the_totals(place: &Place) {
+    let limits = Limits { max_values_per_key: 2, max_stored_bytes: 3 * (VALUE_OVERHEAD + 1) };
+    let (mut database, mut who) = place.open_with(limits);
+    let (key, other) = (Id::of(b"key"), Id::of(b"other"));
+    put(&mut database, &mut who, &key, b"1", 1);
+    database.commit().expect("a commit");
+    put(&mut database, &mut who, &key, b"2", 2);
+    put(&mut database, &mut who, &other, b"3", 2);
+    assert_eq!(database.expire(&mut who, UnixTime(1), 10), Ok(1));
+    database.save_contacts(&who, [contact("a", "1.2.3.4:5")]).expect("saved");
+    database.roll_back();
+    assert!(!database.has_uncommitted());
+    assert!(get(&mut database, &mut who, &other, 0).is_empty());
+    assert_eq!(get(&mut database, &mut who, &key, 0), [b"1"]);
+    assert_eq!((who.values(), who.keys(), who.bytes()), (1, 1, VALUE_OVERHEAD + 1));
+    assert_eq!(database.contacts(&who), Ok(vec![]));
+    assert_eq!(put(&mut database, &mut who, &key, b"2", 2), Put::Added);
+    assert_eq!(put(&mut database, &mut who, &key, b"3", 2), Put::KeyFull);
+    assert_eq!(put(&mut database, &mut who, &other, b"3", 2), Put::Added);
+    assert_eq!(put(&mut database, &mut who, &other, b"4", 2), Put::StoreFull);
+}
+
+fn contacts_are_replaced(place: &Place) {
+    let (mut database, who) = place.open_with(ROOMY);
+    assert_eq!(database.contacts(&who), Ok(vec![]));
+    let first = [contact("a", "1.2.3.4:5"), contact("b", "[2001:db8::1]:65535")];
+    database.save_contacts(&who, first).expect("saved");
+    let mut expected = first.to_vec();
+    expected.sort_by_key(|contact| contact.id);
+    assert_eq!(database.contacts(&who), Ok(expected));
+    let again = [contact("c", "1.2.3.4:5"), contact("a", "5.6.7.8:9"), contact("a", "5.6.7.8:10")];
+    database.save_contacts(&who, again).expect("saved");
+    let mut expected = vec![again[0], again[2]];
+    expected.sort_by_key(|contact| contact.id);
+    assert_eq!(database.contacts(&who), Ok(expected), "of two with one id the later");
+}
+
+/// What a node should hold: key and value, and when it was stored.
+type Model = BTreeMap<(Id, Vec<u8>), i64>;
+
+/// Random work against a plain map.
+fn model(place: &Place) {
+    for seed in 0..60 {
+        // A fresh file for each seed.
+        let place = if matches!(place, Place::Memory) { Place::Memory } else { Place::file() };
+        println!("seed {seed}");
+        run_model(&place, seed);
+    }
+}
+
+fn run_model(place: &Place, seed: u64) {
+    let mut rng = seeded(seed_from_number(seed));
+    let limits = Limits { max_values_per_key: 4, max_stored_bytes: 12 * VALUE_OVERHEAD + 40 };
+    let keys: Vec<Id> = (0..5u8).map(|n| Id::of(&[n])).collect();
+    let charge = |value: &[u8]| value.len() as u64 + VALUE_OVERHEAD;
+    let (mut database, mut who) = place.open_with(limits);
+    let mut committed = (Model::new(), BTreeSet::new());
+    let mut now = committed.clone();
+    for step in 0..400 {
+        let (values, contacts) = &mut now;
+        let key = keys[rng.random_range(0..keys.len())];
+        let second = rng.random_range(0..1000);
+        match rng.random_range(0..100) {
+            0..55 => {
+                let value = vec![rng.random_range(0..4); rng.random_range(0..9)];
+                let under_key = values.keys().filter(|(of, _)| *of == key).count();
+                let bytes: u64 = values.keys().map(|(_, value)| charge(value)).sum();
+                let expected = if let Some(time) = values.get_mut(&(key, value.clone())) {
+                    *time = second.max(*time);
+                    Put::Renewed
+                } else if under_key >= limits.max_values_per_key {
+                    Put::KeyFull
+                } else if bytes + charge(&value) > limits.max_stored_bytes {
+                    Put::StoreFull
+                } else {
+                    values.insert((key, value.clone()), second);
+                    Put::Added
+                };
+                assert_eq!(put(&mut database, &mut who, &key, &value, second), expected, "step {step}");
+            }
+            55..75 => {
+                let expected: Vec<_> = (values.iter())
+                    .filter(|((of, _), time)| *of == key && **time > second)
+                    .map(|((_, value), _)| value.clone())
+                    .collect();
+                assert_eq!(get(&mut database, &mut who, &key, second), expected, "step {step}");
+            }
+            75..82 => {
+                let before = values.len();
+                values.retain(|_, time| *time > second / 4);
+                let deleted = database.expire(&mut who, UnixTime(second / 4), 1000).expect("expiry");
+                assert_eq!(deleted as usize, before - values.len(), "step {step}");
+            }
+            82..87 => {
+                let count = rng.random_range(0..6);
+                *contacts =
+                    (0..count).map(|_| (Id::random(&mut rng), rng.random_range(1..=u16::MAX))).collect();
+                let saved =
+                    contacts.iter().map(|&(id, port)| Contact { id, addr: ([10, 0, 0, 1], port).into() });
+                database.save_contacts(&who, saved).expect("saved");
+            }
+            87..93 => {
+                database.commit().expect("a commit");
+                committed = now.clone();
+            }
+            93..97 => {
+                database.roll_back();
+                now = committed.clone();
+            }
+            _ if matches!(place, Place::Memory) => {}
+            _ => {
+                drop(database);
+                (database, who) = place.open_with(limits);
+                now = committed.clone();
+            }
+        }
+        let (values, contacts) = &now;
+        // A get makes the totals follow a rollback.
+        get(&mut database, &mut who, &key, 0);
+        let bytes: u64 = values.keys().map(|(_, value)| charge(value)).sum();
+        let under: BTreeSet<_> = values.keys().map(|(key, _)| key).collect();
+        assert_eq!(
+            (who.values(), who.keys(), who.bytes()),
+            (values.len() as u64, under.len(), bytes),
+            "step {step}"
+        );
+        let saved: BTreeSet<_> =
+            (database.contacts(&who).expect("contacts").iter()).map(|c| (c.id, c.addr.port())).collect();
+        assert_eq!(&saved, contacts, "step {step}");
+    }
+}
+
+#[test]
+fn a_resident_without_values_is_small() {
+    assert!(size_of::<Resident>() <= 160, "{}", size_of::<Resident>());
+}
+
+/// Nodes share a database in memory, and do not see each other's rows.
+#[test]
+fn nodes_in_memory_are_apart() {
+    let mut database = Database::in_memory().expect("memory");
+    let limits = Limits { max_values_per_key: 1, ..ROOMY };
+    let mut one = database.move_in(Some(Id::of(b"1")), Id::of(b"-"), limits).expect("room");
+    let mut two = database.move_in(None, Id::of(b"2"), limits).expect("room for more");
+    assert_eq!((one.id(), two.id()), (Id::of(b"1"), Id::of(b"2")));
+    let key = Id::of(b"key");
+    assert_eq!(put(&mut database, &mut one, &key, b"value", 1), Put::Added);
+    assert!(get(&mut database, &mut two, &key, 0).is_empty());
+    assert_eq!(put(&mut database, &mut two, &key, b"value", 2), Put::Added);
+    database.save_contacts(&one, [contact("a", "1.2.3.4:5")]).expect("saved");
+    database.save_contacts(&two, [contact("b", "1.2.3.4:5")]).expect("saved");
+    assert_eq!(database.expire(&mut two, UnixTime(1), 10), Ok(0));
+    assert_eq!(get(&mut database, &mut one, &key, 0).len(), 1, "expiry is of one node only");
+    database.move_out(two).expect("moved out");
+    assert_eq!(get(&mut database, &mut one, &key, 0).len(), 1);
+    assert_eq!(database.contacts(&one), Ok(vec![contact("a", "1.2.3.4:5")]));
+    // The newcomer may get the row of the one that left, but nothing else of it.
+    let mut three = database.move_in(None, Id::of(b"3"), limits).expect("room");
+    assert_eq!((three.values(), database.contacts(&three)), (0, Ok(vec![])));
+    assert_eq!(put(&mut database, &mut three, &key, b"value", 1), Put::Added);
+}
+
+#[test]
+fn only_files_have_one_node() {
+    let file = Place::file();
+    let (mut database, who) = file.open_with(ROOMY);
+    assert_eq!(database.move_in(None, Id::of(b"2"), ROOMY).err(), Some(StoreError::InUse));
+    database.move_out(who).expect("moved out");
+    assert_eq!(database.move_in(None, Id::of(b"2"), ROOMY).err(), Some(StoreError::InUse));
+}
+
+/// In an empty database and in one that `ANALYZE` has told of its many rows.
+#[test]
+fn no_query_that_runs_often_scans() {
+    let place = Place::file();
+    let (mut database, mut who) = place.open_with(ROOMY);
+    for value in 0..2000u16 {
+        put(&mut database, &mut who, &Id::of(&[value as u8]), &value.to_be_bytes(), 7);
+    }
+    database.commit().expect("a commit");
+    drop(database);
+    let connection = rusqlite::Connection::open(place.path()).expect("a database");
+    for statistics in ["", "ANALYZE"] {
+        connection.execute_batch(statistics).expect("statistics");
+        for query in QUERIES {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).expect(query);
+            let nothing = vec![rusqlite::types::Null; statement.parameter_count()];
+            let plan =
+                statement.query_map(rusqlite::params_from_iter(nothing), |row| row.get::<_, String>(3));
+            for step in plan.expect("a plan") {
+                let step = step.expect("a step");
+                let wrong = step.starts_with("SCAN") || step.contains("TEMP B-TREE");
+                let by_time_only = query.contains("key =") && step.contains("value_by_time");
+                assert!(!wrong && !by_time_only, "{query}: {step} (statistics: {statistics:?})");
+            }
+        }
+    }
+    drop(connection);
+    // A database that somebody has analysed is still ours.
+    place.open();
+}
