@@ -85,7 +85,10 @@ fn look_up_present(bencher: Bencher, (in_file, size): (bool, usize)) {
 }
 
 /// With the commit that ends each batch.
-#[divan::bench(args = [(false, 1), (false, 100), (false, 1000), (false, 65_536), (true, 100), (true, 65_536)], max_time = 1)]
+#[divan::bench(
+    args = [(false, 1), (false, 100), (false, 1000), (false, 65_536), (true, 100), (true, 65_536)],
+    max_time = 1,
+)]
 fn put_new(bencher: Bencher, (in_file, size): (bool, usize)) {
     let Place { mut database, mut who, _directory } = place(in_file, size, 0);
     let mut next = 0;
