@@ -270,6 +270,40 @@ fn a_damaged_file_keeps_its_log() {
     );
 }
 
+/// A disk that fails while the node runs, and then works again.
+#[test]
+fn a_failure_undoes_what_was_not_committed() {
+    let (_directory, path) = sound();
+    let (mut database, mut who) = open(&path).expect("it is ours");
+    let long = |number: u32| number.to_be_bytes().repeat(2500);
+    for number in 0..300 {
+        database.put(&mut who, &Id::of(b"long"), &long(number), UnixTime(1)).expect("a put");
+    }
+    database.move_out(who).expect("moved out");
+    drop(database);
+    let (mut database, mut who) = open(&path).expect("it is ours");
+    let totals = (who.values(), who.keys(), who.bytes());
+    database.put(&mut who, &Id::of(b"new"), b"new", UnixTime(1)).expect("a put");
+
+    let whole = fs::read(&path).expect("a file");
+    fs::write(&path, &whole[..8192]).expect("a file");
+    let read = |database: &mut Database, who: &mut Resident, key: &[u8]| {
+        let mut count = 0;
+        let each = |_: &[u8]| {
+            count += 1;
+            ControlFlow::Continue(())
+        };
+        database.values(who, &Id::of(key), UnixTime(0), each).map(|()| count)
+    };
+    assert!(read(&mut database, &mut who, b"long").is_err(), "its pages are not all in memory");
+    assert!(!database.has_uncommitted());
+
+    fs::write(&path, whole).expect("a file");
+    assert_eq!(read(&mut database, &mut who, b"new"), Ok(0));
+    assert_eq!((who.values(), who.keys(), who.bytes()), totals);
+    assert_eq!(read(&mut database, &mut who, b"long"), Ok(300));
+}
+
 #[test]
 fn a_damaged_log_costs_only_what_was_in_it() {
     let (directory, path) = sound();
