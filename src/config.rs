@@ -86,8 +86,9 @@ pub struct Config {
     /// How many values one key may have. At least 1; default 1,024. One more is
     /// refused with an error.
     pub max_values_per_key: usize,
-    /// How many bytes of values a node keeps in all. Default 64 MiB. What would
-    /// exceed it is refused with an error.
+    /// How many bytes of values a node keeps in all, each value counted with 192
+    /// more for its row and indices. Default 64 MiB. What would exceed it is
+    /// refused with an error.
     pub max_stored_bytes: u64,
 
     // Upkeep

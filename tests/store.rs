@@ -11,6 +11,9 @@ use khashmir::{Contact, Durability, Id, StoreError};
 use rand::RngExt;
 use tempfile::TempDir;
 
+/// Where values are read from: the beginning.
+const FIRST: Id = Id::new([0; 20]);
+
 const ROOMY: Limits = Limits { max_values_per_key: 1000, max_stored_bytes: 1 << 30 };
 
 /// Where a database is.
@@ -62,6 +65,7 @@ on_both! {
     renewal_keeps_the_later_time
     a_value_expires_at_the_exact_second
     values_end_when_told
+    values_go_round_from_where_they_start
     any_length_is_kept
     a_key_is_full_at_its_limit
     the_store_is_full_at_its_limit
@@ -80,7 +84,7 @@ fn put(database: &mut Database, who: &mut Resident, key: &Id, value: &[u8], now:
 fn get(database: &mut Database, who: &mut Resident, key: &Id, stored_after: i64) -> Vec<Vec<u8>> {
     let mut values = Vec::new();
     database
-        .values(who, key, UnixTime(stored_after), |value| {
+        .values(who, key, UnixTime(stored_after), &FIRST, |value| {
             values.push(value.to_vec());
             ControlFlow::Continue(())
         })
@@ -142,9 +146,30 @@ fn values_end_when_told(place: &Place) {
         digests.push(Id::of(value));
         if digests.len() < 4 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    database.values(&mut who, &key, UnixTime(0), stop_at_four).expect("a get");
+    database.values(&mut who, &key, UnixTime(0), &FIRST, stop_at_four).expect("a get");
     assert_eq!(digests.len(), 4);
     assert!(digests.is_sorted());
+}
+
+fn values_go_round_from_where_they_start(place: &Place) {
+    let (mut database, mut who) = place.open_with(ROOMY);
+    let key = Id::of(b"key");
+    let mut digests: Vec<Id> = (0..10u8).map(|value| Id::of(&[value])).collect();
+    digests.sort();
+    for value in 0..10u8 {
+        put(&mut database, &mut who, &key, &[value], 1);
+    }
+    for start in 0..10 {
+        let mut found = Vec::new();
+        let each = |value: &[u8]| {
+            found.push(Id::of(value));
+            ControlFlow::Continue(())
+        };
+        database.values(&mut who, &key, UnixTime(0), &digests[start], each).expect("a get");
+        let mut expected = digests.clone();
+        expected.rotate_left(start);
+        assert_eq!(found, expected);
+    }
 }
 
 fn any_length_is_kept(place: &Place) {

@@ -12,6 +12,9 @@ use khashmir::{Contact, Durability, Id, StoreError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+/// Where values are read from: the beginning.
+const FIRST: Id = Id::new([0; 20]);
+
 const LIMITS: Limits = Limits { max_values_per_key: 1000, max_stored_bytes: 1 << 30 };
 const FOREVER: UnixTime = UnixTime(i64::MIN);
 
@@ -60,7 +63,7 @@ fn filled() -> (TempDir, PathBuf) {
 
 fn values(database: &mut Database, who: &mut Resident, key: &Id) -> Vec<Vec<u8>> {
     let mut values = Vec::new();
-    let gathered = database.values(who, key, FOREVER, |value| {
+    let gathered = database.values(who, key, FOREVER, &FIRST, |value| {
         values.push(value.to_vec());
         ControlFlow::Continue(())
     });

@@ -339,10 +339,10 @@ impl Mux {
             let mut port = entry.stream.port(&mut inbox, 0);
             let sent = entry.connection.transmit(ctx, &mut port, buf);
             let addr = entry.addr;
-            // The next one comes after one of everybody else's.
-            self.queue_if_ready(key);
             self.arm(ctx, key);
             if sent {
+                // The next one comes after one of everybody else's.
+                self.queue_if_ready(key);
                 self.traffic.packets_out += 1;
                 self.traffic.bytes_out += buf.len() as u64;
                 return Some(addr);

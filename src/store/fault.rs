@@ -28,6 +28,17 @@ pub(super) fn fault(error: rusqlite::Error) -> StoreError {
     }
 }
 
+/// The same while a file is checked: there, our own statements can only fail
+/// because of what is in the file.
+pub(super) fn damage(error: rusqlite::Error) -> StoreError {
+    match (error.sqlite_error_code(), fault(error)) {
+        (Some(ErrorCode::Unknown | ErrorCode::TooBig), StoreError::Sqlite(words)) => {
+            StoreError::Damaged(words)
+        }
+        (_, sorted) => sorted,
+    }
+}
+
 /// The address in a row's column for hosts.
 pub(super) fn address(host: &str) -> rusqlite::Result<IpAddr> {
     host.parse().map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(error)))

@@ -1,6 +1,6 @@
 //! Opening a database: no file is made or changed unless it is taken.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -8,7 +8,7 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Row};
 use sha1::{Digest, Sha1};
 
-use super::fault::{address, fault};
+use super::fault::{address, damage, fault};
 use super::schema;
 use crate::config::Durability;
 use crate::error::StoreError;
@@ -31,20 +31,24 @@ pub(super) fn file(path: &Path, durability: Durability) -> Result<Connection, St
         return Err(StoreError::Sqlite(format!("{} is not a file", path.display())));
     }
     refuse_foreign(path)?;
+    let log_is_there = length(&log_of(path)) > 0;
     let connection = connect(path, "", OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-    // SQLite falls back to that when it may not write.
+    // SQLite makes do with reading when it may not write.
     if connection.is_readonly(MAIN_DB).map_err(fault)? {
         return Err(StoreError::Sqlite(format!("{} is read-only", path.display())));
     }
     // Until the file is known to be ours, closing it must not touch it.
-    keep_log_on_close(&connection, true)?;
+    keep_log_on_close(&connection, log_is_there)?;
     harden(&connection)?;
-    connection.execute_batch(schema::FILE_CONNECTION).map_err(fault)?;
+    connection.execute_batch(schema::FILE_CONNECTION).map_err(damage)?;
     let empty = is_empty(&connection)?;
     if empty {
         connection.execute_batch(schema::NEW_DATABASE).map_err(fault)?;
     }
-    connection.execute_batch(schema::LOCK_FILE).map_err(fault)?;
+    if connection.is_readonly(MAIN_DB).map_err(fault)? {
+        return Err(StoreError::Damaged("its format is one that SQLite only reads".to_owned()));
+    }
+    connection.execute_batch(schema::LOCK_FILE).map_err(damage)?;
     // What was empty still is: the lock for reading was kept since.
     if empty {
         create(&connection)?;
@@ -71,12 +75,28 @@ pub(super) fn file(path: &Path, durability: Durability) -> Result<Connection, St
 /// back: another program's database must stay as it is, even one that needs
 /// recovery. Ours bear our mark there from their first moment on.
 fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
-    if !path.exists() {
+    if length(path) == 0 {
         return Ok(());
     }
     let connection = connect(path, "?immutable=1", OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     harden(&connection)?;
-    if is_empty(&connection)? { Ok(()) } else { check_mark(&connection) }
+    // For SQLite a file of a single byte is empty too.
+    if is_empty(&connection)? {
+        return Err(StoreError::Damaged("it is too short".to_owned()));
+    }
+    check_mark(&connection)
+}
+
+/// The length of a file, 0 when there is none.
+fn length(path: &Path) -> u64 {
+    path.metadata().map_or(0, |metadata| metadata.len())
+}
+
+/// Where SQLite keeps a file's write-ahead log.
+fn log_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
 }
 
 fn connect(path: &Path, query: &str, flags: OpenFlags) -> Result<Connection, StoreError> {
@@ -233,10 +253,10 @@ fn each(
     query: &str,
     mut faulty: impl FnMut(&Row<'_>) -> rusqlite::Result<Option<String>>,
 ) -> Result<(), StoreError> {
-    let mut statement = connection.prepare(query).map_err(fault)?;
-    let mut rows = statement.query([]).map_err(fault)?;
-    while let Some(row) = rows.next().map_err(fault)? {
-        if let Some(what) = faulty(row).map_err(fault)? {
+    let mut statement = connection.prepare(query).map_err(damage)?;
+    let mut rows = statement.query([]).map_err(damage)?;
+    while let Some(row) = rows.next().map_err(damage)? {
+        if let Some(what) = faulty(row).map_err(damage)? {
             return Err(StoreError::Damaged(what));
         }
     }
@@ -244,5 +264,18 @@ fn each(
 }
 
 fn answer<T: FromSql>(connection: &Connection, query: &str) -> Result<T, StoreError> {
-    connection.query_row(query, [], |row| row.get(0)).map_err(fault)
+    connection.query_row(query, [], |row| row.get(0)).map_err(damage)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_that_sqlite_knows_are_names_of_files() {
+        let uri = |path: &str| super::uri(path.as_ref());
+        assert_eq!(uri(":memory:"), "file:./%3amemory%3a");
+        assert_eq!(uri("file:x?mode=memory"), "file:./file%3ax%3fmode%3dmemory");
+        assert_eq!(uri("a/b.db"), "file:./a/b.db");
+        #[cfg(unix)]
+        assert_eq!(uri("/a/b.db"), "file:///a/b.db");
+    }
 }
