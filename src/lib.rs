@@ -6,7 +6,7 @@ pub mod context;
 pub mod engine;
 pub mod error;
 pub mod id;
-pub mod khashmir;
+mod khashmir;
 pub mod krpc;
 pub mod lookup;
 pub mod node;
