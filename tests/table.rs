@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use khashmir::id::ID_BITS;
 use khashmir::random::{Random, seed_from_number, seeded};
-use khashmir::table::{Entry, Failed, Heard, Table};
+use khashmir::table::{Entry, Failed, Heard, Room, Table};
 use khashmir::time::Time;
 use khashmir::{Contact, Id};
 use proptest::prelude::*;
@@ -95,10 +95,15 @@ impl Model {
 
     fn heard(&mut self, contact: Contact, now: Time) -> Heard {
         let known = self.list.iter().position(|entry| entry.contact.id == contact.id);
-        let wanted = self.table.wants(&contact.id);
+        let room = self.table.room_for(&contact.id);
         let heard = self.table.heard(contact, now);
         let seed = self.seed;
-        assert_eq!(wanted, matches!(heard, Heard::Added | Heard::Full { .. }), "seed {seed}");
+        let foretold = match heard {
+            Heard::Added => Room::Free,
+            Heard::Full { oldest, last_heard } => Room::Taken { oldest, last_heard },
+            Heard::Own | Heard::Known | Heard::Moved { .. } => Room::Unwanted,
+        };
+        assert_eq!(room, foretold, "seed {seed}");
         match heard {
             Heard::Own => assert_eq!(contact.id, *self.table.own(), "seed {seed}"),
             Heard::Known => {
@@ -312,7 +317,7 @@ fn an_id_at_another_address_changes_nothing_until_the_old_one_is_dead() {
     // Nor may the stranger's silence, or its leaving, harm the one we know.
     assert_eq!(table.note_failure(&new, 1), Failed::Unknown);
     assert!(!table.remove(&new));
-    assert!(!table.wants(&id));
+    assert_eq!(table.room_for(&id), Room::Unwanted);
     assert!(table.replace(&old, new, seconds(3)));
     assert_eq!(table.get(&id), Some(&Entry { contact: new, last_heard: seconds(3), failures: 0 }));
     assert_eq!(table.len(), 1);

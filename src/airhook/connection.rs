@@ -137,6 +137,8 @@ pub struct Connection {
     expecting: bool,
     /// A packet is to go out at once, even a bare one.
     answer: bool,
+    /// The other side has proven itself, and does not know yet that we know.
+    proof_due: bool,
     /// Something came that our next packet is the first to acknowledge.
     news: bool,
     /// Bytes that may yet be sent to an unproven sender.
@@ -188,6 +190,7 @@ impl Connection {
             expecting: false,
             answer: false,
             news: false,
+            proof_due: false,
             credit: 0,
             round_trip: RoundTrip::default(),
             last_sent: Time::ZERO,
@@ -196,6 +199,12 @@ impl Connection {
             flight: None,
             candidate: None,
         }
+    }
+
+    /// What has come is not the whole of what the other side has to say: when it
+    /// may only go on once we have shown its session, we do so at once.
+    pub fn hasten(&mut self) {
+        self.answer |= self.proof_due;
     }
 
     /// Gives the session up, because the other side's stream makes no sense, and

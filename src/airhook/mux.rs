@@ -215,7 +215,9 @@ impl Mux {
             entry.stream.keep(&inbox[used.min(inbox.len())..]);
         }
         let after = entry.stream.buffered();
+        entry.connection.hasten();
         self.buffered = self.buffered + after - before;
+        self.queue_if_ready(key);
         if self.buffered > ctx.config.max_buffered {
             self.break_off(ctx, key);
         }

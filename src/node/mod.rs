@@ -287,18 +287,22 @@ impl Node {
 
     /// A contact has answered.
     fn note_alive(&mut self, world: &mut World<'_>, contact: Contact) {
-        let now = world.ctx.now;
-        let (doubtful, last_heard) = match self.table.heard(contact, now) {
+        let (doubtful, last_heard) = match self.table.heard(contact, world.ctx.now) {
             Heard::Full { oldest, last_heard } => (oldest, last_heard),
             Heard::Moved { known, last_heard } => (known, last_heard),
             Heard::Own | Heard::Known | Heard::Added => return,
         };
-        if now.since(last_heard) >= world.ctx.config.min_ping_interval
-            && !self.peers.mux.is_expecting(&doubtful.addr)
-        {
+        if self.is_doubtful(world, &doubtful, last_heard) {
             let waiter = Waiter::Verdict(contact);
             self.peers.call(&mut world.ctx, doubtful.addr, Some(doubtful.id), waiter, &Method::Ping);
         }
+    }
+
+    /// Whether a contact has not been heard of for so long that it is worth a
+    /// ping, and is not being asked already.
+    fn is_doubtful(&self, world: &World<'_>, contact: &Contact, last_heard: Time) -> bool {
+        world.ctx.now.since(last_heard) >= world.ctx.config.min_ping_interval
+            && !self.peers.mux.is_expecting(&contact.addr)
     }
 
     fn fail_by_tid(&mut self, world: &mut World<'_>, connection: Key, tid: &[u8], why: CallError) {

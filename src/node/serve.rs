@@ -10,6 +10,7 @@ use crate::krpc::message::{self, Fault, Method, Request};
 use crate::node::peers::Waiter;
 use crate::node::{Node, Promise, World};
 use crate::store::Put;
+use crate::table::Room;
 
 impl Node {
     /// Answers a request: always, but to a peer that does not take its answers.
@@ -126,15 +127,20 @@ impl Node {
     /// a request alone can come from anywhere.
     fn greet(&mut self, world: &mut World<'_>, connection: Key, id: Id, from: SocketAddr) {
         let caller = Contact { id, addr: from };
-        match self.table.get(&id) {
-            Some(entry) if entry.contact == caller && self.peers.mux.is_proven(connection) => {
+        if self.table.get(&id).is_some_and(|entry| entry.contact == caller) {
+            if self.peers.mux.is_proven(connection) {
                 self.table.heard(caller, world.ctx.now);
             }
-            Some(_) => {}
-            None if self.table.wants(&id) && !self.peers.mux.is_expecting(&from) => {
-                self.peers.call(&mut world.ctx, from, Some(id), Waiter::Greeting, &Method::Ping);
-            }
-            None => {}
+            return;
+        }
+        let useful = match self.table.room_for(&id) {
+            Room::Unwanted => false,
+            Room::Free => true,
+            // While that one is asked, there is no use in asking others.
+            Room::Taken { oldest, last_heard } => self.is_doubtful(world, &oldest, last_heard),
+        };
+        if useful && !self.peers.mux.is_expecting(&from) {
+            self.peers.call(&mut world.ctx, from, Some(id), Waiter::Greeting, &Method::Ping);
         }
     }
 

@@ -32,6 +32,22 @@ pub struct Table {
     buckets: Vec<Bucket>,
 }
 
+/// Whether there is room for a contact. See [`Table::room_for`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It is known already, or bears the node's own id.
+    Unwanted,
+    /// It would be added.
+    Free,
+    /// Its bucket is full.
+    Taken {
+        /// The contact of that bucket that was heard of least recently.
+        oldest: Contact,
+        /// When that was.
+        last_heard: Time,
+    },
+}
+
 /// What a sign of life led to. See [`Table::heard`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
@@ -109,11 +125,22 @@ impl Table {
         self.buckets[self.index(id)].get(id)
     }
 
-    /// Whether it is worth the while to find out if `id` is alive: it is neither
-    /// the own id nor known, so there is room for it, or a verdict to be had on
-    /// the oldest of its bucket.
-    pub fn wants(&self, id: &Id) -> bool {
-        *id != self.own && self.get(id).is_none()
+    /// Whether a contact with this id would be taken in, were it heard of now.
+    pub fn room_for(&self, id: &Id) -> Room {
+        if *id == self.own || self.get(id).is_some() {
+            return Room::Unwanted;
+        }
+        // However often the last bucket is split, these stay in one with it.
+        let depth = self.own.distance(id).leading_zeros();
+        let entries = self.buckets[self.index(id)].entries().iter();
+        let mut rivals =
+            entries.filter(|entry| self.own.distance(&entry.contact.id).leading_zeros() == depth);
+        match rivals.next() {
+            Some(oldest) if 1 + rivals.count() >= self.k => {
+                Room::Taken { oldest: oldest.contact, last_heard: oldest.last_heard }
+            }
+            _ => Room::Free,
+        }
     }
 
     /// Takes note of a sign of life of `contact`, which must be sure to have come
@@ -173,7 +200,7 @@ impl Table {
     /// different buckets. Then [`heard`](Self::heard) is the right call.
     pub fn replace(&mut self, old: &Contact, new: Contact, now: Time) -> bool {
         let same_bucket = self.index(&old.id) == self.index(&new.id);
-        if !same_bucket || (old.id != new.id && !self.wants(&new.id)) {
+        if !same_bucket || (old.id != new.id && self.room_for(&new.id) == Room::Unwanted) {
             return false;
         }
         let k = self.k;

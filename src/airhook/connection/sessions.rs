@@ -159,6 +159,7 @@ impl Connection {
     /// The other side has shown our session.
     pub(super) fn prove(&mut self, packet: &Packet<'_>, ctx: &Context<'_>) {
         self.proven = true;
+        self.proof_due = true;
         self.guarded = false;
         let unsettled = self.unsettled() > 0;
         if unsettled {

@@ -50,6 +50,7 @@ impl Connection {
             self.owed = Some(sequence);
         }
         self.answer = false;
+        self.proof_due = false;
         self.acknowledge_at = None;
         self.unacknowledged = 0;
         self.credit = self.credit.saturating_sub(out.len() - start);
