@@ -385,7 +385,7 @@ impl Connection {
     /// opening for good: the connection is to be dropped.
     #[must_use]
     pub fn handle_timeout(&mut self, ctx: &mut Context<'_>, carrier: &mut impl Carrier) -> bool {
-        if self.acknowledge_at.is_some_and(|at| at <= ctx.now) {
+        if self.acknowledge_at.take_if(|at| *at <= ctx.now).is_some() {
             self.answer = true;
         }
         if self.probe_at.is_some_and(|at| at <= ctx.now) {
