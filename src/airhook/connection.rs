@@ -113,6 +113,8 @@ pub struct Connection {
     early_until: Option<u16>,
     /// How many messages those are.
     early: u8,
+    /// The first of our packets that showed the other side its session.
+    shown: u16,
     next_message: u8,
     expected: u8,
     /// Messages taken since our last packet.
@@ -124,6 +126,9 @@ pub struct Connection {
     fresh: bool,
     /// Nothing is taken before the other side shows our session.
     guarded: bool,
+    /// The other side sent messages before it had seen our session (no Python peer
+    /// does), and settles them only when we observe a packet from after that.
+    eager: bool,
     /// We spoke first.
     opened: bool,
     /// Leaves out what we always send: an implementation of 2003.
@@ -171,6 +176,7 @@ impl Connection {
             owed: None,
             early_until: None,
             early: 0,
+            shown: 0,
             next_message: 0,
             expected: 0,
             unacknowledged: 0,
@@ -178,6 +184,7 @@ impl Connection {
             proven: false,
             fresh: true,
             guarded: false,
+            eager: false,
             opened,
             original: false,
             numbers_omitted: false,
@@ -307,7 +314,12 @@ impl Connection {
         if !repeats {
             packet.messages.iter().for_each(|message| carrier.deliver(message));
             self.expected = next.wrapping_add(packet.messages.count());
+            self.eager |= !counts && packet.messages.count() > 0;
             self.schedule_acknowledgement(packet.messages.count(), gap, ctx);
+        }
+        if self.eager && observed.is_some_and(|observed| reaches(observed, self.shown)) {
+            self.eager = false;
+            self.acknowledge(ctx.config.ack_delay, ctx.now);
         }
         if self.flight.as_ref().is_some_and(|flight| flight.is_empty()) {
             self.flight = None;

@@ -130,6 +130,8 @@ impl Connection {
 
     fn forget_incoming(&mut self, carrier: &mut impl Carrier) {
         self.fresh = true;
+        self.eager = false;
+        self.shown = self.next_sequence;
         self.expected = 0;
         self.owed = None;
         self.news = false;
@@ -167,7 +169,9 @@ impl Connection {
         self.proven = true;
         self.guarded = false;
         let unsettled = self.unsettled() > 0;
-        if unsettled {
+        // Who sends messages before he has seen our session takes ours as early, if we
+        // showed him his: in doubt are only those that an opening of ours bore.
+        if unsettled && (self.opened || !self.eager) {
             self.early_until = Some(self.next_sequence);
             self.early = self.next_message;
         }
