@@ -297,6 +297,10 @@ impl Connection {
             self.answer = true;
             return Verdict::Foreign;
         }
+        if let (Some(observed), Some(flight)) = (observed, &mut self.flight) {
+            // First, for what was missed before makes room for what is now.
+            flight.missed_seen(observed);
+        }
         if gap > 0 && !self.flight.get_or_insert_default().miss(self.expected, gap) {
             return Verdict::Invalid;
         }
@@ -338,7 +342,6 @@ impl Connection {
             {
                 self.round_trip.measure(now.since(sent));
             }
-            flight.missed_seen(observed);
             let mut settle = |token, fate| carrier.settle(token, fate);
             if self.early_until.is_some() {
                 flight.lose_early(oldest, self.early, missed, &mut settle);
