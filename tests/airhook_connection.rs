@@ -68,7 +68,7 @@ fn a_request_and_its_answer() {
     same(&pair.a.carrier.confirmed, &pair.b.carrier.delivered, 1);
     same(&pair.b.carrier.confirmed, &pair.a.carrier.delivered, 1);
     assert_eq!(pair.a.carrier.restarts_out + pair.b.carrier.restarts_out, 0);
-    assert!(pair.packets.iter().sum::<u64>() <= 6, "{:?}", pair.packets);
+    assert!(pair.packets.iter().sum::<u64>() <= 4, "{:?}", pair.packets);
 }
 
 #[test]

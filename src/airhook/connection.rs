@@ -108,13 +108,11 @@ pub struct Connection {
     newest: u16,
     /// The first of our packets that acknowledged the newest thing that asked for it.
     owed: Option<u16>,
-    /// The first packet after the other side proved itself; messages sent before
-    /// that are settled by nothing older.
+    /// The first of our packets after the other side could take messages: it bore the
+    /// other side's session. Messages sent before that are settled by nothing older.
     early_until: Option<u16>,
     /// How many messages those are.
     early: u8,
-    /// The first of our packets that showed the other side its session.
-    shown: u16,
     next_message: u8,
     expected: u8,
     /// Messages taken since our last packet.
@@ -126,9 +124,6 @@ pub struct Connection {
     fresh: bool,
     /// Nothing is taken before the other side shows our session.
     guarded: bool,
-    /// The other side sent messages before it had seen our session (no Python peer
-    /// does), and settles them only when we observe a packet from after that.
-    eager: bool,
     /// We spoke first.
     opened: bool,
     /// Leaves out what we always send: an implementation of 2003.
@@ -176,7 +171,6 @@ impl Connection {
             owed: None,
             early_until: None,
             early: 0,
-            shown: 0,
             next_message: 0,
             expected: 0,
             unacknowledged: 0,
@@ -184,7 +178,6 @@ impl Connection {
             proven: false,
             fresh: true,
             guarded: false,
-            eager: false,
             opened,
             original: false,
             numbers_omitted: false,
@@ -318,12 +311,7 @@ impl Connection {
         if !repeats {
             packet.messages.iter().for_each(|message| carrier.deliver(message));
             self.expected = next.wrapping_add(packet.messages.count());
-            self.eager |= !counts && packet.messages.count() > 0;
             self.schedule_acknowledgement(packet.messages.count(), gap, ctx);
-        }
-        if self.eager && observed.is_some_and(|observed| reaches(observed, self.shown)) {
-            self.eager = false;
-            self.acknowledge(ctx.config.ack_delay, ctx.now);
         }
         if self.flight.as_ref().is_some_and(|flight| flight.is_empty()) {
             self.flight = None;

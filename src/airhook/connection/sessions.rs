@@ -125,13 +125,21 @@ impl Connection {
     /// The other side is in a new session of its own: its numbers start afresh.
     fn learn(&mut self, session: u32, carrier: &mut impl Carrier) {
         self.theirs = session;
+        self.doubt_early();
         self.forget_incoming(carrier);
+    }
+
+    /// A Python peer that has not seen its session from us observes packets without
+    /// taking their messages, and reports them missed later.
+    fn doubt_early(&mut self) {
+        if self.unsettled() > 0 {
+            self.early_until = Some(self.next_sequence);
+            self.early = self.next_message;
+        }
     }
 
     fn forget_incoming(&mut self, carrier: &mut impl Carrier) {
         self.fresh = true;
-        self.eager = false;
-        self.shown = self.next_sequence;
         self.expected = 0;
         self.owed = None;
         self.news = false;
@@ -167,18 +175,13 @@ impl Connection {
     /// The other side has shown our session.
     pub(super) fn prove(&mut self, packet: &Packet<'_>, ctx: &Context<'_>) {
         self.proven = true;
-        self.guarded = false;
-        let unsettled = self.unsettled() > 0;
-        // Who sends messages before he has seen our session takes ours as early, if we
-        // showed him his: in doubt are only those that an opening of ours bore.
-        if unsettled && (self.opened || !self.eager) {
-            self.early_until = Some(self.next_sequence);
-            self.early = self.next_message;
+        if std::mem::take(&mut self.guarded) {
+            // It knew us before: a Python peer then forgot all, and took nothing yet.
+            self.doubt_early();
         }
-        // That it may know that we know. A Python peer takes our first messages
-        // only from then on, so it does not wait; who sends messages has taken ours.
-        let wait =
-            if unsettled && packet.messages.count() == 0 { Duration::ZERO } else { ctx.config.ack_delay };
+        // That it may know that we know: a Python peer takes our first messages only
+        // then, and those in doubt wait for it. Who sends messages can wait.
+        let wait = if packet.messages.count() == 0 { Duration::ZERO } else { ctx.config.ack_delay };
         self.acknowledge(wait, ctx.now);
     }
 }

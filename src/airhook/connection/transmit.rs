@@ -91,10 +91,8 @@ impl Connection {
             0
         } else if self.proven || (self.opened && self.next_message == 0) {
             MAX_PACKET
-        } else if self.theirs != 0 {
-            self.credit.min(MAX_PACKET)
         } else {
-            0
+            self.credit.min(MAX_PACKET)
         }
     }
 }
