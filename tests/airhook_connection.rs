@@ -97,3 +97,121 @@ fn both_open_at_once_with_little_to_say() {
         }
     }
 }
+
+/// After whatever has happened: both can still reach each other, within `span`.
+fn works(pair: &mut RawPair, span: std::time::Duration) {
+    pair.bad = Badness::NONE;
+    // Whoever is in the middle of giving up may lose a first attempt.
+    let works = pair.run_until(span, |pair| {
+        let now = pair.now.as_micros();
+        for (side, end) in [(2, &mut pair.a), (3, &mut pair.b)] {
+            if end.carrier.settled() && !end.carrier.confirmed.iter().any(|message| message[0] == side) {
+                end.carrier.queue.push_back(name(side, now, 20));
+            }
+        }
+        let reached = |to: &Raw, side| to.all_delivered().any(|message| message[0] == side);
+        reached(&pair.b.carrier, 2)
+            && reached(&pair.a.carrier, 3)
+            && pair.a.carrier.settled()
+            && pair.b.carrier.settled()
+    });
+    assert!(works, "does not work again: {:?} {:?}", pair.a.connection, pair.b.connection);
+}
+
+/// What was said to have arrived has arrived, and nothing is unaccounted for.
+fn accounted(from: &Raw, to: &Raw, sent: u64) {
+    let delivered: HashSet<_> = to.all_delivered().collect();
+    assert!(from.confirmed.iter().all(|message| delivered.contains(message)));
+    let side = from.confirmed.iter().chain(&from.lost_for_good).filter(|message| message[0] < 2);
+    let settled: HashSet<_> = side.clone().collect();
+    assert_eq!(settled.len(), side.count(), "settled twice");
+    assert_eq!(settled.len() as u64, sent);
+}
+
+fn restarts(seed: u64, bad: Badness, rounds: usize) {
+    let _seed = Seed(seed);
+    let mut pair = raw_pair(seed, bad);
+    let mut sent = [0; 2];
+    for _ in 0..rounds {
+        for side in [0, 1] {
+            if pair.rng.random_bool(0.5) {
+                let end = if side == 0 { &mut pair.a } else { &mut pair.b };
+                for _ in 0..pair.rng.random_range(1..30) {
+                    end.carrier.queue.push_back(name(side, sent[side as usize], 100));
+                    sent[side as usize] += 1;
+                }
+            }
+        }
+        let pause = if pair.rng.random_bool(0.2) { 20_000 } else { 300 };
+        let pause = pair.rng.random_range(0..pause);
+        pair.run(ms(pause));
+        let who = pair.rng.random_range(0..6);
+        if who == 0 || who == 2 {
+            pair.a.restart(true);
+        }
+        if who == 1 || who == 2 {
+            pair.b.restart(true);
+        }
+    }
+    works(&mut pair, secs(60));
+    pair.quiet(secs(60));
+    accounted(&pair.a.carrier, &pair.b.carrier, sent[0]);
+    accounted(&pair.b.carrier, &pair.a.carrier, sent[1]);
+    // Answers to each other's packets must not go on for ever.
+    assert!(pair.packets.iter().sum::<u64>() < 400 * rounds as u64 + 2000, "{:?}", pair.packets);
+}
+
+#[test]
+fn either_side_restarts() {
+    for chance in [0.0, 0.1, 0.4] {
+        for late in [0.0, 0.1] {
+            for seed in 0..150 {
+                restarts(seed, Badness { late, ..Badness::all(chance) }, 12);
+            }
+        }
+    }
+}
+
+#[test]
+fn both_give_up_while_the_network_is_away() {
+    for seed in 0..50 {
+        let _seed = Seed(seed);
+        let mut pair = raw_pair(seed, Badness::NONE);
+        pair.a.carrier.queue.push_back(name(0, 0, 20));
+        pair.b.carrier.queue.push_back(name(1, 0, 20));
+        pair.run(secs(1));
+        pair.bad.loss = 1.0;
+        let away = pair.rng.random_range(0..60_000);
+        for number in 1..10 {
+            pair.a.carrier.queue.push_back(name(0, number, 20));
+            pair.b.carrier.queue.push_back(name(1, number, 20));
+            pair.run(ms(away / 9));
+        }
+        let before = pair.packets;
+        works(&mut pair, secs(60));
+        pair.quiet(secs(60));
+        assert!(pair.packets[0] - before[0] < 50, "{:?} {:?}", before, pair.packets);
+    }
+}
+
+#[test]
+fn both_have_given_the_session_up() {
+    for seed in 0..20 {
+        let _seed = Seed(seed);
+        let mut pair = raw_pair(seed, Badness::NONE);
+        pair.a.carrier.queue.push_back(name(0, 0, 20));
+        pair.run(secs(1));
+        pair.b.carrier.queue.push_back(name(1, 0, 20));
+        pair.run(secs(1));
+        pair.bad.loss = 1.0;
+        pair.a.carrier.queue.push_back(name(0, 1, 20));
+        pair.b.carrier.queue.push_back(name(1, 1, 20));
+        pair.run(secs(60));
+        assert_eq!((pair.a.carrier.restarts_out, pair.b.carrier.restarts_out), (1, 2 - 1));
+        let before = pair.packets;
+        works(&mut pair, secs(1));
+        pair.quiet(secs(60));
+        assert!(pair.packets[0] - before[0] < 20, "{before:?} {:?}", pair.packets);
+        assert_eq!(pair.a.dropped + pair.b.dropped, 0);
+    }
+}

@@ -321,17 +321,15 @@ pub struct Ours<C> {
     pub carrier: C,
     /// How often the peer was given up.
     pub dropped: usize,
-    /// What `transmit` may say now is limited to so many packets.
-    session: u32,
-    newest: u16,
-    observed: u16,
+    /// Of each session of ours: the newest packet, and the newest observed.
+    sessions: HashMap<u32, (u16, u16)>,
 }
 
 impl<C: Carrier> Ours<C> {
     pub fn new(seed: u64, carrier: C) -> Self {
         let mut world = World::new(seed);
         let connection = Connection::new(true, &mut world.rng);
-        Ours { world, connection, carrier, dropped: 0, session: 0, newest: 0, observed: u16::MAX }
+        Ours { world, connection, carrier, dropped: 0, sessions: HashMap::new() }
     }
 
     /// Forgets everything, as a program that is started again.
@@ -356,10 +354,11 @@ impl<C: Carrier> Ours<C> {
             &mut self.world.context(),
             &mut self.carrier,
         );
-        if verdict == Verdict::Accepted && self.connection.is_proven() && packet.observed_session == self.session
+        if verdict == Verdict::Accepted
+            && let Some((newest, observed)) = self.sessions.get_mut(&packet.observed_session)
         {
-            let back = (self.newest as u8).wrapping_sub(packet.observed_sequence);
-            self.observed = self.newest.wrapping_sub(back.into());
+            let back = (*newest as u8).wrapping_sub(packet.observed_sequence);
+            *observed = newest.wrapping_sub(back.into());
         }
         Some(verdict)
     }
@@ -397,12 +396,10 @@ impl<C: Carrier> Party for Ours<C> {
         let packet = Packet::parse(&out).expect("what we send can be read");
         assert_ne!(packet.session, 0);
         assert!(packet.next.is_some());
-        if packet.session != self.session {
-            assert_eq!(packet.sequence, 0, "sessions start at 0");
-            (self.session, self.observed) = (packet.session, u16::MAX);
-        }
-        self.newest = packet.sequence;
-        assert!(packet.sequence.wrapping_sub(self.observed) <= 255, "too far ahead");
+        let (newest, observed) = self.sessions.entry(packet.session).or_insert((u16::MAX, u16::MAX));
+        assert_eq!(packet.sequence, newest.wrapping_add(1));
+        *newest = packet.sequence;
+        assert!(newest.wrapping_sub(*observed) <= 255, "too far ahead");
         Some(out)
     }
 }

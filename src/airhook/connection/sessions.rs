@@ -57,16 +57,14 @@ impl Connection {
                 self.learn(packet.session, carrier);
                 true
             }
-            (false, false) if self.guarded => self.refuse(ctx.now),
             (false, false) => {
                 self.learn(packet.session, carrier);
-                if shows_other {
+                if self.guarded || shows_other {
                     // It speaks to an earlier life of ours: take nothing, not even its number.
-                    self.fresh = false;
                     self.newest = packet.sequence.wrapping_sub(1);
-                    self.refuse(ctx.now);
+                    return self.refuse(ctx.now);
                 }
-                !shows_other
+                true
             }
             (true, false) => self.consider(packet, shows_other, ctx, carrier),
         }
