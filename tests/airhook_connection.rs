@@ -215,3 +215,100 @@ fn both_have_given_the_session_up() {
         assert_eq!(pair.a.dropped + pair.b.dropped, 0);
     }
 }
+
+/// A datagram that somebody makes up who has not seen our session ids.
+fn forged(rng: &mut khashmir::random::Random) -> Vec<u8> {
+    use khashmir::airhook::packet::{Messages, Packet};
+    let mut out = Vec::new();
+    if rng.random_bool(0.2) {
+        let length = rng.random_range(0..60);
+        out.resize_with(length, || rng.random());
+        // Without session ids a packet is taken by its number alone: that is the protocol.
+        if let Some(flags) = out.first_mut() {
+            *flags |= 0x18;
+        }
+        return out;
+    }
+    let missed: Vec<u8> = (0..rng.random_range(0..20)).map(|_| rng.random()).collect();
+    let observed_session = if rng.random() { rng.random() } else { 0 };
+    Packet {
+        observed_sequence: rng.random_range(0..5),
+        sequence: rng.random_range(0..5),
+        observed_session,
+        session: if observed_session == 0 || rng.random() { rng.random_range(1..=u32::MAX) } else { 0 },
+        next: rng.random::<bool>().then(|| rng.random_range(0..20)),
+        missed: &missed,
+        messages: Messages::parse(if rng.random() { b"\x04forge" } else { b"" }).unwrap(),
+    }
+    .emit(&mut out);
+    out
+}
+
+#[test]
+fn outsiders_do_not_tear_a_session_down() {
+    for seed in 0..60 {
+        let _seed = Seed(seed);
+        let mut pair = raw_pair(seed, Badness::NONE);
+        pair.record = Some(Vec::new());
+        // A past: sessions that ended by restarts of the programs, or of the sessions.
+        for number in 0..6 {
+            pair.a.carrier.queue.push_back(name(0, number, 20));
+            pair.b.carrier.queue.push_back(name(1, number, 20));
+            pair.run(secs(2));
+            if pair.rng.random() {
+                pair.b.restart(true);
+            } else {
+                let a = &mut pair.a;
+                a.connection.break_off(&mut a.world.context(), &mut a.carrier);
+            }
+        }
+        works(&mut pair, secs(60));
+        pair.run(secs(10));
+        assert!(pair.a.connection.is_proven() && pair.b.connection.is_proven());
+        let past = pair.record.take().unwrap();
+        let before = (pair.a.carrier.restarts_out, pair.b.carrier.restarts_out);
+        let mut numbers = 100..;
+        for round in 0..1500 {
+            let (to_a, datagram) = if pair.rng.random() {
+                let (to_a, datagram) = &past[pair.rng.random_range(0..past.len())];
+                (*to_a, datagram.clone())
+            } else {
+                (pair.rng.random(), forged(&mut pair.rng))
+            };
+            let now = pair.now;
+            if to_a { pair.a.receive(now, &datagram) } else { pair.b.receive(now, &datagram) }
+            if round % 50 == 0 {
+                pair.a.carrier.queue.push_back(name(0, numbers.next().unwrap(), 20));
+                pair.b.carrier.queue.push_back(name(1, numbers.next().unwrap(), 20));
+            }
+            let pause = pair.rng.random_range(0..20);
+            pair.run(ms(pause));
+            assert_eq!(before, (pair.a.carrier.restarts_out, pair.b.carrier.restarts_out), "round {round}");
+        }
+        finish(&mut pair, seed);
+        assert_eq!(before, (pair.a.carrier.restarts_out, pair.b.carrier.restarts_out));
+        for end in [&pair.a, &pair.b] {
+            assert!(end.carrier.delivered.iter().all(|message| message.len() == 20), "took a forged message");
+        }
+    }
+}
+
+/// Idle ends whose peer's address somebody forges still have numbers left to speak with.
+#[test]
+fn forged_packets_do_not_use_our_numbers_up() {
+    let mut pair = raw_pair(7, Badness::NONE);
+    pair.a.carrier.queue.push_back(name(0, 0, 20));
+    pair.run(secs(1));
+    for _ in 0..1000 {
+        let now = pair.now;
+        let datagram = forged(&mut pair.rng);
+        pair.a.receive(now, &datagram);
+        // Answers are lost: the peer may be slow, or behind a filter.
+        pair.bad.loss = 1.0;
+        pair.run(ms(100));
+    }
+    pair.bad.loss = 0.0;
+    pair.a.carrier.queue.push_back(name(0, 1, 20));
+    assert!(pair.run_until(secs(1), |pair| pair.a.carrier.settled()));
+    assert_eq!(pair.a.carrier.restarts_out, 0);
+}

@@ -41,6 +41,8 @@ use crate::time::Time;
 const MAX_AHEAD: u16 = 255;
 /// No messages into a packet this far ahead, so that bare packets still may go.
 const MAX_AHEAD_MESSAGES: u16 = 224;
+/// No answers to strangers this far ahead of a proven peer.
+const MAX_AHEAD_REFUSALS: u16 = 64;
 /// Acknowledge at the latest after so many messages: at 255 unconfirmed ones a
 /// Python peer of 2003 and its partner both fall silent.
 const MAX_UNACKNOWLEDGED: u8 = 64;
@@ -98,8 +100,6 @@ pub struct Connection {
     ours: u32,
     /// The other side's session; 0: unknown.
     theirs: u32,
-    /// Our session before this one, whose late answers are to be expected.
-    previous: u32,
     /// The number of our next packet.
     next_sequence: u16,
     /// The newest of our packets that the other side has observed.
@@ -164,7 +164,6 @@ impl Connection {
         Connection {
             ours: random_session(rng),
             theirs: 0,
-            previous: 0,
             next_sequence: 0,
             observed: u16::MAX,
             newest: 0,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Candidate, Carrier, Connection, MAX_AHEAD, random_session};
+use super::{Candidate, Carrier, Connection, MAX_AHEAD, MAX_AHEAD_REFUSALS, random_session};
 use crate::airhook::packet::{Messages, Packet};
 use crate::context::Context;
 use crate::random::Random;
@@ -20,8 +20,8 @@ impl Connection {
         let shows_us = packet.observed_session == self.ours;
         if shows_other && self.proven && packet.session != 0 {
             let ahead = packet.sequence.wrapping_sub(self.newest);
-            if packet.observed_session == self.previous && !(1..=MAX_AHEAD).contains(&ahead) {
-                // From before it heard of our present session.
+            if !(1..=MAX_AHEAD).contains(&ahead) {
+                // From before it heard of our present session, or somebody repeats that.
                 return false;
             }
             // It has reset itself and kept its session: start over.
@@ -113,10 +113,12 @@ impl Connection {
     }
 
     /// Takes nothing of a packet, but lets its sender know our sessions; false. To a proven
-    /// peer at most once a round trip.
+    /// peer at most once a round trip, and not so often that numbers run short: it has
+    /// no reason to observe such packets, and whoever made us send them may be a stranger.
     fn refuse(&mut self, now: Time) -> bool {
-        self.answer |=
-            !self.proven || now.since(self.last_sent) >= self.round_trip.smoothed().unwrap_or_default();
+        self.answer |= !self.proven
+            || (self.ahead() < MAX_AHEAD_REFUSALS
+                && now.since(self.last_sent) >= self.round_trip.smoothed().unwrap_or_default());
         false
     }
 
@@ -152,7 +154,6 @@ impl Connection {
     /// Opens a new session of ours; what was not settled is lost for good. The
     /// other side starts afresh too when it hears of that.
     pub(super) fn restart(&mut self, rng: &mut Random, carrier: &mut impl Carrier) {
-        self.previous = self.ours;
         self.ours = random_session(rng);
         self.next_sequence = 0;
         self.observed = u16::MAX;

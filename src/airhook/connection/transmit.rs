@@ -81,13 +81,15 @@ impl Connection {
     }
 
     /// How many packets of ours the other side has not observed.
-    fn ahead(&self) -> u16 {
+    pub(super) fn ahead(&self) -> u16 {
         self.next_sequence.wrapping_sub(1).wrapping_sub(self.observed)
     }
 
     /// How large a packet with messages may be now; 0: none may go.
     fn room_for_messages(&self) -> usize {
-        if self.ahead() >= MAX_AHEAD_MESSAGES || self.unsettled() >= MAX_MESSAGES {
+        // With nothing unsettled no bare packet asks after it: then all numbers may be used.
+        let limit = if self.unsettled() == 0 { MAX_AHEAD } else { MAX_AHEAD_MESSAGES };
+        if self.ahead() >= limit || self.unsettled() >= MAX_MESSAGES {
             0
         } else if self.proven || (self.opened && self.next_message == 0) {
             MAX_PACKET
