@@ -284,8 +284,6 @@ impl Connection {
         let gap = if repeats { 0 } else { next.wrapping_sub(self.expected) };
         if !counts && gap > MAX_UNPROVEN_MISSES {
             // Our bare answer shows the sender our session; the rest comes again.
-            self.fresh = false;
-            self.newest = packet.sequence.wrapping_sub(1);
             self.answer = true;
             return Verdict::Foreign;
         }
@@ -310,8 +308,9 @@ impl Connection {
         if !repeats {
             packet.messages.iter().for_each(|message| carrier.deliver(message));
             self.expected = next.wrapping_add(packet.messages.count());
-            self.schedule_acknowledgement(packet.messages.count(), gap, ctx);
         }
+        let messages = if repeats { 0 } else { packet.messages.count() };
+        self.schedule_acknowledgement(messages, gap, ctx);
         if self.flight.as_ref().is_some_and(|flight| flight.is_empty()) {
             self.flight = None;
         }

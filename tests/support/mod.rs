@@ -1,6 +1,9 @@
 //! Two ends of a connection and a bad network between them, in virtual time.
 #![allow(dead_code)]
 
+pub mod originals;
+
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,6 +12,7 @@ use khashmir::Config;
 use khashmir::airhook::connection::{Carrier, Connection, Verdict};
 use khashmir::airhook::flight::{Fate, Token};
 use khashmir::airhook::packet::{MAX_MESSAGES, MAX_PACKET, Packet};
+use khashmir::airhook::stream::{Port, Stream};
 use khashmir::context::{Alarm, Context, Key, Routes};
 use khashmir::random::{Random, seed_from_number, seeded};
 use khashmir::time::{Time, UnixTime};
@@ -203,11 +207,9 @@ impl<A: Party, B: Party> Pair<A, B> {
         }
         if self.a.deadline().is_some_and(|at| at <= self.now) {
             self.a.wake(self.now);
-            assert!(self.a.deadline().is_none_or(|at| at > self.now), "due again at once");
         }
         if self.b.deadline().is_some_and(|at| at <= self.now) {
             self.b.wake(self.now);
-            assert!(self.b.deadline().is_none_or(|at| at > self.now), "due again at once");
         }
         self.drain();
         true
@@ -323,13 +325,14 @@ pub struct Ours<C> {
     pub dropped: usize,
     /// Of each session of ours: the newest packet, and the newest observed.
     sessions: HashMap<u32, (u16, u16)>,
+    session: u32,
 }
 
 impl<C: Carrier> Ours<C> {
     pub fn new(seed: u64, carrier: C) -> Self {
         let mut world = World::new(seed);
         let connection = Connection::new(true, &mut world.rng);
-        Ours { world, connection, carrier, dropped: 0, sessions: HashMap::new() }
+        Ours { world, connection, carrier, dropped: 0, sessions: HashMap::new(), session: 0 }
     }
 
     /// Forgets everything, as a program that is started again.
@@ -355,7 +358,8 @@ impl<C: Carrier> Ours<C> {
             &mut self.carrier,
         );
         if verdict == Verdict::Accepted
-            && let Some((newest, observed)) = self.sessions.get_mut(&packet.observed_session)
+            && let shown = if packet.observed_session == 0 { self.session } else { packet.observed_session }
+            && let Some((newest, observed)) = self.sessions.get_mut(&shown)
         {
             let back = (*newest as u8).wrapping_sub(packet.observed_sequence);
             *observed = newest.wrapping_sub(back.into());
@@ -379,6 +383,7 @@ impl<C: Carrier> Party for Ours<C> {
             self.dropped += 1;
             self.restart(true);
         }
+        assert!(self.deadline().is_none_or(|at| at > now), "due again at once");
     }
 
     fn transmit(&mut self, now: Time) -> Option<Vec<u8>> {
@@ -399,6 +404,7 @@ impl<C: Carrier> Party for Ours<C> {
         let (newest, observed) = self.sessions.entry(packet.session).or_insert((u16::MAX, u16::MAX));
         assert_eq!(packet.sequence, newest.wrapping_add(1));
         *newest = packet.sequence;
+        self.session = packet.session;
         assert!(newest.wrapping_sub(*observed) <= 255, "too far ahead");
         Some(out)
     }
@@ -428,4 +434,72 @@ pub fn name(side: u8, number: u64, length: usize) -> Vec<u8> {
     let mut message = vec![side; length.max(9)];
     message[1..9].copy_from_slice(&number.to_be_bytes());
     message
+}
+
+/// A carrier that is a stream of frames: two bytes of length, then as many bytes.
+#[derive(Default)]
+pub struct Framed {
+    stream: RefCell<Stream>,
+    inbox: Vec<u8>,
+    received: Vec<u8>,
+    /// What has come since the other side last started afresh.
+    pub frames: Vec<Vec<u8>>,
+    /// Answers each frame with itself.
+    pub serve: bool,
+    pub restarts_in: usize,
+    pub restarts_out: usize,
+}
+
+impl Framed {
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write(&originals::frame(bytes));
+    }
+
+    pub fn stream(&mut self) -> &mut Stream {
+        self.stream.get_mut()
+    }
+
+    fn port(&mut self) -> Port<'_> {
+        self.stream.get_mut().port(&mut self.inbox, 1024)
+    }
+}
+
+impl Carrier for Framed {
+    fn ready(&self) -> bool {
+        self.stream.borrow_mut().port(&mut Vec::new(), 1024).ready()
+    }
+
+    fn fill(&mut self, room: usize, packet: &mut Vec<u8>) -> Option<Token> {
+        let before = packet.len();
+        let token = self.port().fill(room, packet);
+        assert!(packet.len() <= before + room && token.is_some() == (packet.len() > before));
+        token
+    }
+
+    fn settle(&mut self, token: Token, fate: Fate) {
+        self.port().settle(token, fate);
+    }
+
+    fn deliver(&mut self, message: &[u8]) {
+        self.port().deliver(message);
+        self.received.append(&mut self.inbox);
+        for frame in originals::frames(&mut self.received) {
+            if self.serve {
+                self.write(&frame);
+            }
+            self.frames.push(frame);
+        }
+    }
+
+    fn restart_incoming(&mut self) {
+        self.restarts_in += 1;
+        self.received.clear();
+        self.frames.clear();
+        self.port().restart_incoming();
+    }
+
+    fn restart_outgoing(&mut self) {
+        self.restarts_out += 1;
+        self.port().restart_outgoing();
+    }
 }

@@ -58,13 +58,10 @@ impl Connection {
                 true
             }
             (false, false) => {
-                self.learn(packet.session, carrier);
-                if self.guarded || shows_other {
-                    // It speaks to an earlier life of ours: take nothing, not even its number.
-                    self.newest = packet.sequence.wrapping_sub(1);
-                    return self.refuse(ctx.now);
-                }
-                true
+                // What speaks to an earlier life of ours is answered by our session alone:
+                // that makes all others start over.
+                self.learn(if shows_other { 0 } else { packet.session }, carrier);
+                !(shows_other || self.guarded) || self.refuse(ctx.now)
             }
             (true, false) => self.consider(packet, shows_other, ctx, carrier),
         }

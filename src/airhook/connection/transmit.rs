@@ -26,9 +26,12 @@ impl Connection {
         let sequence = self.next_sequence;
         let room = self.room_for_messages();
         Packet {
-            observed_sequence: self.newest as u8,
+            // 0 while there is none, as the C library does: it starts at 1.
+            observed_sequence: if self.fresh { 0 } else { self.newest as u8 },
             sequence,
-            observed_session: self.theirs,
+            // The C library takes a new session of ours together with its own only if we
+            // have observed its newest packet; alone, it takes it.
+            observed_session: if self.guarded && self.original { 0 } else { self.theirs },
             session: self.ours,
             next: Some(self.next_message),
             missed: self.flight.as_ref().map_or(&[], |flight| flight.missed()),
