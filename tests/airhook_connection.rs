@@ -276,7 +276,11 @@ fn outsiders_do_not_tear_a_session_down() {
                 (pair.rng.random(), forged(&mut pair.rng))
             };
             let now = pair.now;
-            if to_a { pair.a.receive(now, &datagram) } else { pair.b.receive(now, &datagram) }
+            if to_a {
+                pair.a.receive(now, &datagram)
+            } else {
+                pair.b.receive(now, &datagram)
+            }
             if round % 50 == 0 {
                 pair.a.carrier.queue.push_back(name(0, numbers.next().unwrap(), 20));
                 pair.b.carrier.queue.push_back(name(1, numbers.next().unwrap(), 20));

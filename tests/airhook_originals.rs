@@ -37,7 +37,7 @@ fn call(pair: &mut WithPython, payload: &[u8]) -> usize {
 
 #[test]
 fn calls_to_python() {
-    for (loss, most) in [(0.0, 0), (0.05, 1), (0.2, 8), (0.4, 40)] {
+    for (loss, most) in [(0.0, 0), (0.05, 1), (0.2, 4), (0.4, 100)] {
         let mut again = 0;
         for seed in 0..40 {
             let _seed = Seed(seed);
@@ -96,7 +96,8 @@ fn calls_from_python() {
             let payload = vec![number; length];
             pair.b.received.clear();
             pair.b.write(pair.now, &frame(&payload));
-            let answered = pair.run_until(secs(10), |pair| frames(&mut pair.b.received.clone()).contains(&payload));
+            let answered =
+                pair.run_until(secs(10), |pair| frames(&mut pair.b.received.clone()).contains(&payload));
             assert!(answered, "{:?}\n{:?}", pair.a.connection, pair.b);
         }
     }

@@ -46,6 +46,9 @@ const MAX_AHEAD_REFUSALS: u16 = 64;
 /// Acknowledge at the latest after so many messages: at 255 unconfirmed ones a
 /// Python peer of 2003 and its partner both fall silent.
 const MAX_UNACKNOWLEDGED: u8 = 64;
+/// The peers of 2003 answer what tells them nothing new only when their own last
+/// packet is over a second old.
+const ORIGINAL_PAUSE: Duration = Duration::from_millis(1100);
 /// An unproven sender gets at most this many times what it sent (RFC 9000, 8.1).
 const AMPLIFICATION: usize = 3;
 /// More credit than this is never needed: a KRPC message with its framing.
@@ -421,7 +424,10 @@ impl Connection {
             // Only an answer is due, and its sender may still be working on it.
             wait = wait.max(config.initial_probe);
         }
-        let wait = wait.saturating_mul(1 << self.silent.min(16)).min(config.max_probe);
+        wait = wait.saturating_mul(1 << self.silent.min(16)).min(config.max_probe);
+        if self.original && self.silent > 0 {
+            wait = wait.max(ORIGINAL_PAUSE);
+        }
         self.probe_at = Some(ctx.now + wait);
     }
 }

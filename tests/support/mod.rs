@@ -351,12 +351,8 @@ impl<C: Carrier> Ours<C> {
     pub fn take(&mut self, now: Time, datagram: &[u8]) -> Option<Verdict> {
         self.world.now = now;
         let packet = Packet::parse(datagram).ok()?;
-        let verdict = self.connection.receive(
-            &packet,
-            datagram.len(),
-            &mut self.world.context(),
-            &mut self.carrier,
-        );
+        let verdict =
+            self.connection.receive(&packet, datagram.len(), &mut self.world.context(), &mut self.carrier);
         if verdict == Verdict::Accepted
             && let shown = if packet.observed_session == 0 { self.session } else { packet.observed_session }
             && let Some((newest, observed)) = self.sessions.get_mut(&shown)

@@ -486,7 +486,8 @@ impl Party for Clib {
         if self.deadline().is_none_or(|at| at > now) {
             return None;
         }
-        let news = self.has_news() || (self.newest != self.told && self.sequence.wrapping_sub(self.observed) < 254);
+        let news =
+            self.has_news() || (self.newest != self.told && self.sequence.wrapping_sub(self.observed) < 254);
         let mut messages = Vec::new();
         let first = self.next;
         if news {
