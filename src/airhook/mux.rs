@@ -192,6 +192,11 @@ impl Mux {
             self.touch(ctx, key);
         }
         self.settle(ctx, key, before);
+        if self.buffered > ctx.config.max_buffered && self.get(key).is_some_and(|e| e.stream.buffered() > before) {
+            // Too much waits for what comes before it.
+            self.break_off(ctx, key);
+            inbox.clear();
+        }
         (!inbox.is_empty()).then_some(key)
     }
 
@@ -332,10 +337,11 @@ impl Mux {
             let mut port = entry.stream.port(&mut inbox, 0);
             let sent = entry.connection.transmit(ctx, &mut port, buf);
             let addr = entry.addr;
-            // The next one comes after one of everybody else's.
-            self.queue_if_ready(key);
             self.arm(ctx, key);
+            // Else what there is to say does not fit into what may be sent, until more comes.
             if sent {
+                // The next one comes after one of everybody else's.
+                self.queue_if_ready(key);
                 self.traffic.packets_out += 1;
                 self.traffic.bytes_out += buf.len() as u64;
                 return Some(addr);
