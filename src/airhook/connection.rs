@@ -54,7 +54,7 @@ const AMPLIFICATION: usize = 3;
 /// More credit than this is never needed: a KRPC message with its framing.
 const MAX_CREDIT: usize = 128 * 1024;
 /// How many misses an unproven sender may claim: each costs a byte in the answer.
-const MAX_UNPROVEN_MISSES: u8 = 8;
+const MAX_UNPROVEN_MISSES: usize = 8;
 
 /// The layer above a connection: where messages come from and go to.
 pub trait Carrier {
@@ -229,6 +229,11 @@ impl Connection {
         self.flight.as_ref().map_or(0, |flight| flight.unsettled())
     }
 
+    /// How many misses are to be reported.
+    fn missed(&self) -> usize {
+        self.flight.as_ref().map_or(0, |flight| flight.missed().len())
+    }
+
     /// Says whether a call waits for its answer. A Python peer of 2003 repeats
     /// nothing by itself: it is then asked by heartbeats whether all arrived.
     pub fn set_expecting(&mut self, expecting: bool, ctx: &Context<'_>) {
@@ -285,7 +290,7 @@ impl Connection {
             None => self.expected,
         };
         let gap = if repeats { 0 } else { next.wrapping_sub(self.expected) };
-        if !counts && gap > MAX_UNPROVEN_MISSES {
+        if !counts && self.missed() + usize::from(gap) > MAX_UNPROVEN_MISSES {
             // Our bare answer shows the sender our session; the rest comes again.
             self.answer = true;
             return Verdict::Foreign;
