@@ -55,6 +55,8 @@ const AMPLIFICATION: usize = 3;
 const MAX_CREDIT: usize = 128 * 1024;
 /// How many misses an unproven sender may claim: each costs a byte in the answer.
 const MAX_UNPROVEN_MISSES: usize = 8;
+/// The size of an answer without messages to an unproven sender.
+const MAX_BARE: usize = 4 + 8 + 1 + 1 + MAX_UNPROVEN_MISSES;
 
 /// The layer above a connection: where messages come from and go to.
 pub trait Carrier {
@@ -416,7 +418,9 @@ impl Connection {
 
     /// Whether the other side owes us something, so that its silence means a loss.
     fn is_due(&self) -> bool {
-        self.flight.as_ref().is_some_and(|flight| !flight.is_empty()) || (self.expecting && self.original)
+        let in_flight = self.flight.as_ref().is_some_and(|flight| !flight.is_empty());
+        // An unproven sender asks by itself.
+        (self.proven || self.opened) && (in_flight || (self.expecting && self.original))
     }
 
     fn arm_probe(&mut self, ctx: &Context<'_>) {

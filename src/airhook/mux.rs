@@ -192,7 +192,9 @@ impl Mux {
             self.touch(ctx, key);
         }
         self.settle(ctx, key, before);
-        if self.buffered > ctx.config.max_buffered && self.get(key).is_some_and(|e| e.stream.buffered() > before) {
+        if self.buffered > ctx.config.max_buffered
+            && self.get(key).is_some_and(|e| e.stream.buffered() > before)
+        {
             // Too much waits for what comes before it.
             self.break_off(ctx, key);
             inbox.clear();

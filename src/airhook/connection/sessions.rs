@@ -157,9 +157,10 @@ impl Connection {
         self.early_until = None;
         self.next_message = 0;
         self.silent = 0;
+        // Who was never proven does not become so dear to us by what he sends.
+        self.opened |= self.proven;
         self.proven = false;
         self.guarded = true;
-        self.opened = true;
         self.credit = 0;
         self.probe_at = None;
         self.flight = None;

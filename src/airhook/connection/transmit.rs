@@ -1,6 +1,6 @@
 //! What goes out, and when.
 
-use super::{Carrier, Connection, MAX_AHEAD, MAX_AHEAD_MESSAGES};
+use super::{Carrier, Connection, MAX_AHEAD, MAX_AHEAD_MESSAGES, MAX_BARE};
 use crate::airhook::packet::{MAX_MESSAGE, MAX_MESSAGES, MAX_PACKET, Messages, Packet};
 use crate::context::Context;
 
@@ -9,7 +9,7 @@ impl Connection {
     pub fn wants_to_send(&self, carrier: &impl Carrier) -> bool {
         self.candidate.as_ref().is_some_and(|candidate| candidate.challenge)
             || (self.ahead() < MAX_AHEAD
-                && (self.answer || (carrier.ready() && self.room_for_messages() > 0)))
+                && (self.may_answer() || (carrier.ready() && self.room_for_messages() > 0)))
     }
 
     /// Appends the next packet to `out`, if there is something to say now.
@@ -39,7 +39,7 @@ impl Connection {
         }
         .emit(out);
         let messages = self.fill(room, start, carrier, out);
-        if messages == 0 && !self.answer {
+        if messages == 0 && !self.may_answer() {
             // What there was to send did not fit into what may be sent.
             out.truncate(start);
             return false;
@@ -86,6 +86,11 @@ impl Connection {
     /// How many packets of ours the other side has not observed.
     pub(super) fn ahead(&self) -> u16 {
         self.next_sequence.wrapping_sub(1).wrapping_sub(self.observed)
+    }
+
+    /// Whether a packet without messages is to go out, and may.
+    fn may_answer(&self) -> bool {
+        self.answer && (self.proven || self.opened || self.credit >= MAX_BARE)
     }
 
     /// How large a packet with messages may be now; 0: none may go.
