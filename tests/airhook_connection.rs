@@ -316,3 +316,25 @@ fn forged_packets_do_not_use_our_numbers_up() {
     assert!(pair.run_until(secs(1), |pair| pair.a.carrier.settled()));
     assert_eq!(pair.a.carrier.restarts_out, 0);
 }
+
+/// More than 65,536 packets and many times 256 messages, both ways, with losses.
+#[test]
+fn numbers_wrap_around() {
+    let mut pair = raw_pair(3, Badness { loss: 0.02, ..Badness::NONE });
+    patient(&mut pair);
+    let mut sent = 0;
+    while pair.packets[0].min(pair.packets[1]) < 70_000 {
+        for _ in 0..100 {
+            pair.a.carrier.queue.push_back(name(0, sent, 9));
+            pair.b.carrier.queue.push_back(name(1, sent, 9));
+            sent += 1;
+            // One packet for each.
+            pair.drain();
+        }
+        pair.run(ms(20));
+    }
+    finish(&mut pair, 3);
+    same(&pair.a.carrier.confirmed, &pair.b.carrier.delivered, sent as usize);
+    same(&pair.b.carrier.confirmed, &pair.a.carrier.delivered, sent as usize);
+    assert_eq!(pair.a.carrier.restarts_out + pair.b.carrier.restarts_out, 0);
+}
