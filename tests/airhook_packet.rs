@@ -69,8 +69,7 @@ proptest! {
 }
 
 /// Every field there is, one message of three bytes.
-const FULL: [u8; 22] =
-    [0x1f, 9, 1, 2, 0, 0, 0, 5, 0, 0, 0, 6, 0xee, 7, 1, 3, 4, 2, b'a', b'b', b'c', 0];
+const FULL: [u8; 22] = [0x1f, 9, 1, 2, 0, 0, 0, 5, 0, 0, 0, 6, 0xee, 7, 1, 3, 4, 2, b'a', b'b', b'c', 0];
 
 #[test]
 fn every_field_has_its_place() {

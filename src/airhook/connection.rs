@@ -198,6 +198,14 @@ impl Connection {
         }
     }
 
+    /// For replays of recorded packets: takes it that we have sent the packet
+    /// `sequence`, in this session of ours.
+    #[doc(hidden)]
+    pub fn replay_sent(&mut self, session: u32, sequence: u16) {
+        self.ours = session;
+        self.next_sequence = sequence.wrapping_add(1);
+    }
+
     /// Gives the session up, because the other side's stream makes no sense, and
     /// opens a new one.
     pub fn break_off(&mut self, ctx: &mut Context<'_>, carrier: &mut impl Carrier) {
