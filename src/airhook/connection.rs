@@ -41,15 +41,22 @@ use crate::time::Time;
 const MAX_AHEAD: u16 = 255;
 /// No messages into a packet this far ahead, so that bare packets still may go.
 const MAX_AHEAD_MESSAGES: u16 = 224;
+/// No answers to strangers this far ahead of a proven peer.
+const MAX_AHEAD_REFUSALS: u16 = 64;
 /// Acknowledge at the latest after so many messages: at 255 unconfirmed ones a
 /// Python peer of 2003 and its partner both fall silent.
 const MAX_UNACKNOWLEDGED: u8 = 64;
+/// The peers of 2003 answer what tells them nothing new only when their own last
+/// packet is over a second old.
+const ORIGINAL_PAUSE: Duration = Duration::from_millis(1100);
 /// An unproven sender gets at most this many times what it sent (RFC 9000, 8.1).
 const AMPLIFICATION: usize = 3;
 /// More credit than this is never needed: a KRPC message with its framing.
 const MAX_CREDIT: usize = 128 * 1024;
 /// How many misses an unproven sender may claim: each costs a byte in the answer.
-const MAX_UNPROVEN_MISSES: u8 = 8;
+const MAX_UNPROVEN_MISSES: usize = 8;
+/// The size of an answer without messages to an unproven sender.
+const MAX_BARE: usize = 4 + 8 + 1 + 1 + MAX_UNPROVEN_MISSES;
 
 /// The layer above a connection: where messages come from and go to.
 pub trait Carrier {
@@ -98,8 +105,6 @@ pub struct Connection {
     ours: u32,
     /// The other side's session; 0: unknown.
     theirs: u32,
-    /// Our session before this one, whose late answers are to be expected.
-    previous: u32,
     /// The number of our next packet.
     next_sequence: u16,
     /// The newest of our packets that the other side has observed.
@@ -108,8 +113,8 @@ pub struct Connection {
     newest: u16,
     /// The first of our packets that acknowledged the newest thing that asked for it.
     owed: Option<u16>,
-    /// The first packet after the other side proved itself; messages sent before
-    /// that are settled by nothing older.
+    /// The first of our packets after the other side could take messages: it bore the
+    /// other side's session. Messages sent before that are settled by nothing older.
     early_until: Option<u16>,
     /// How many messages those are.
     early: u8,
@@ -122,9 +127,6 @@ pub struct Connection {
     proven: bool,
     /// Any sequence number of theirs will do, as it is the first of its session.
     fresh: bool,
-    /// Whether `newest` is worth telling: something of this session was accepted,
-    /// or of the one before, which a C peer wants to hear of when ours changes.
-    observing: bool,
     /// Nothing is taken before the other side shows our session.
     guarded: bool,
     /// We spoke first.
@@ -169,7 +171,6 @@ impl Connection {
         Connection {
             ours: random_session(rng),
             theirs: 0,
-            previous: 0,
             next_sequence: 0,
             observed: u16::MAX,
             newest: 0,
@@ -182,7 +183,6 @@ impl Connection {
             silent: 0,
             proven: false,
             fresh: true,
-            observing: false,
             guarded: false,
             opened,
             original: false,
@@ -205,6 +205,14 @@ impl Connection {
     /// may only go on once we have shown its session, we do so at once.
     pub fn hasten(&mut self) {
         self.answer |= self.proof_due;
+    }
+
+    /// For replays of recorded packets: takes it that we have sent the packet
+    /// `sequence`, in this session of ours.
+    #[doc(hidden)]
+    pub fn replay_sent(&mut self, session: u32, sequence: u16) {
+        self.ours = session;
+        self.next_sequence = sequence.wrapping_add(1);
     }
 
     /// Gives the session up, because the other side's stream makes no sense, and
@@ -238,6 +246,11 @@ impl Connection {
     /// How many messages are sent and not settled.
     pub fn unsettled(&self) -> usize {
         self.flight.as_ref().map_or(0, |flight| flight.unsettled())
+    }
+
+    /// How many misses are to be reported.
+    fn missed(&self) -> usize {
+        self.flight.as_ref().map_or(0, |flight| flight.missed().len())
     }
 
     /// Says whether a call waits for its answer. A Python peer of 2003 repeats
@@ -296,10 +309,14 @@ impl Connection {
             None => self.expected,
         };
         let gap = if repeats { 0 } else { next.wrapping_sub(self.expected) };
-        if !counts && gap > MAX_UNPROVEN_MISSES {
+        if !counts && self.missed() + usize::from(gap) > MAX_UNPROVEN_MISSES {
             // Our bare answer shows the sender our session; the rest comes again.
             self.answer = true;
             return Verdict::Foreign;
+        }
+        if let (Some(observed), Some(flight)) = (observed, &mut self.flight) {
+            // First, for what was missed before makes room for what is now.
+            flight.missed_seen(observed);
         }
         if gap > 0 && !self.flight.get_or_insert_default().miss(self.expected, gap) {
             return Verdict::Invalid;
@@ -307,7 +324,6 @@ impl Connection {
         self.original |= packet.next.is_none() || packet.session == 0;
         self.numbers_omitted |= packet.next.is_none() && packet.messages.count() > 0;
         self.fresh = false;
-        self.observing = true;
         self.newest = packet.sequence;
         self.silent = 0;
         if shows_us && !self.proven {
@@ -319,8 +335,9 @@ impl Connection {
         if !repeats {
             packet.messages.iter().for_each(|message| carrier.deliver(message));
             self.expected = next.wrapping_add(packet.messages.count());
-            self.schedule_acknowledgement(packet.messages.count(), gap, ctx);
         }
+        let messages = if repeats { 0 } else { packet.messages.count() };
+        self.schedule_acknowledgement(messages, gap, ctx);
         if self.flight.as_ref().is_some_and(|flight| flight.is_empty()) {
             self.flight = None;
         }
@@ -338,7 +355,6 @@ impl Connection {
             {
                 self.round_trip.measure(now.since(sent));
             }
-            flight.missed_seen(observed);
             let mut settle = |token, fate| carrier.settle(token, fate);
             if self.early_until.is_some() {
                 flight.lose_early(oldest, self.early, missed, &mut settle);
@@ -419,7 +435,9 @@ impl Connection {
 
     /// Whether the other side owes us something, so that its silence means a loss.
     fn is_due(&self) -> bool {
-        self.flight.as_ref().is_some_and(|flight| !flight.is_empty()) || (self.expecting && self.original)
+        let in_flight = self.flight.as_ref().is_some_and(|flight| !flight.is_empty());
+        // An unproven sender asks by itself.
+        (self.proven || self.opened) && (in_flight || (self.expecting && self.original))
     }
 
     fn arm_probe(&mut self, ctx: &Context<'_>) {
@@ -432,7 +450,10 @@ impl Connection {
             // Only an answer is due, and its sender may still be working on it.
             wait = wait.max(config.initial_probe);
         }
-        let wait = wait.saturating_mul(1 << self.silent.min(16)).min(config.max_probe);
+        wait = wait.saturating_mul(1 << self.silent.min(16)).min(config.max_probe);
+        if self.original && self.silent > 0 {
+            wait = wait.max(ORIGINAL_PAUSE);
+        }
         self.probe_at = Some(ctx.now + wait);
     }
 }

@@ -199,6 +199,13 @@ impl Mux {
             self.touch(ctx, key);
         }
         self.settle(ctx, key, before);
+        if self.buffered > ctx.config.max_buffered
+            && self.get(key).is_some_and(|e| e.stream.buffered() > before)
+        {
+            // Too much waits for what comes before it.
+            self.break_off(ctx, key);
+            inbox.clear();
+        }
         (!inbox.is_empty()).then_some(key)
     }
 
@@ -342,6 +349,7 @@ impl Mux {
             let sent = entry.connection.transmit(ctx, &mut port, buf);
             let addr = entry.addr;
             self.arm(ctx, key);
+            // Else what there is to say does not fit into what may be sent, until more comes.
             if sent {
                 // The next one comes after one of everybody else's.
                 self.queue_if_ready(key);

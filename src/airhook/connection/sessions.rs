@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Candidate, Carrier, Connection, MAX_AHEAD, random_session};
+use super::{Candidate, Carrier, Connection, MAX_AHEAD, MAX_AHEAD_REFUSALS, random_session};
 use crate::airhook::packet::{Messages, Packet};
 use crate::context::Context;
 use crate::random::Random;
@@ -20,8 +20,8 @@ impl Connection {
         let shows_us = packet.observed_session == self.ours;
         if shows_other && self.proven && packet.session != 0 {
             let ahead = packet.sequence.wrapping_sub(self.newest);
-            if packet.observed_session == self.previous && !(1..=MAX_AHEAD).contains(&ahead) {
-                // From before it heard of our present session.
+            if !(1..=MAX_AHEAD).contains(&ahead) {
+                // From before it heard of our present session, or somebody repeats that.
                 return false;
             }
             // It has reset itself and kept its session: start over.
@@ -57,14 +57,11 @@ impl Connection {
                 self.learn(packet.session, carrier);
                 true
             }
-            (false, false) if self.guarded => self.refuse(ctx.now),
             (false, false) => {
-                self.learn(packet.session, carrier);
-                if shows_other {
-                    // It speaks to an earlier life of ours: take nothing, not even its number.
-                    self.refuse(ctx.now);
-                }
-                !shows_other
+                // What speaks to an earlier life of ours is answered by our session alone:
+                // that makes all others start over.
+                self.learn(if shows_other { 0 } else { packet.session }, carrier);
+                !(shows_other || self.guarded) || self.refuse(ctx.now)
             }
             (true, false) => self.consider(packet, shows_other, ctx, carrier),
         }
@@ -108,18 +105,29 @@ impl Connection {
     }
 
     /// Takes nothing of a packet, but lets its sender know our sessions; false. To a proven
-    /// peer at most once a round trip.
+    /// peer at most once a round trip, and not so often that numbers run short: it has
+    /// no reason to observe such packets, and whoever made us send them may be a stranger.
     fn refuse(&mut self, now: Time) -> bool {
-        self.answer |=
-            !self.proven || now.since(self.last_sent) >= self.round_trip.smoothed().unwrap_or_default();
+        self.answer |= !self.proven
+            || (self.ahead() < MAX_AHEAD_REFUSALS
+                && now.since(self.last_sent) >= self.round_trip.smoothed().unwrap_or_default());
         false
     }
 
     /// The other side is in a new session of its own: its numbers start afresh.
     fn learn(&mut self, session: u32, carrier: &mut impl Carrier) {
         self.theirs = session;
-        self.observing = false;
+        self.doubt_early();
         self.forget_incoming(carrier);
+    }
+
+    /// A Python peer that has not seen its session from us observes packets without
+    /// taking their messages, and reports them missed later.
+    fn doubt_early(&mut self) {
+        if self.unsettled() > 0 {
+            self.early_until = Some(self.next_sequence);
+            self.early = self.next_message;
+        }
     }
 
     fn forget_incoming(&mut self, carrier: &mut impl Carrier) {
@@ -138,16 +146,16 @@ impl Connection {
     /// Opens a new session of ours; what was not settled is lost for good. The
     /// other side starts afresh too when it hears of that.
     pub(super) fn restart(&mut self, rng: &mut Random, carrier: &mut impl Carrier) {
-        self.previous = self.ours;
         self.ours = random_session(rng);
         self.next_sequence = 0;
         self.observed = u16::MAX;
         self.early_until = None;
         self.next_message = 0;
         self.silent = 0;
+        // Who was never proven does not become so dear to us by what he sends.
+        self.opened |= self.proven;
         self.proven = false;
         self.guarded = true;
-        self.opened = true;
         self.credit = 0;
         self.probe_at = None;
         self.flight = None;
@@ -160,16 +168,13 @@ impl Connection {
     pub(super) fn prove(&mut self, packet: &Packet<'_>, ctx: &Context<'_>) {
         self.proven = true;
         self.proof_due = true;
-        self.guarded = false;
-        let unsettled = self.unsettled() > 0;
-        if unsettled {
-            self.early_until = Some(self.next_sequence);
-            self.early = self.next_message;
+        if std::mem::take(&mut self.guarded) {
+            // It knew us before: a Python peer then forgot all, and took nothing yet.
+            self.doubt_early();
         }
-        // That it may know that we know. A Python peer takes our first messages
-        // only from then on, so it does not wait; who sends messages has taken ours.
-        let wait =
-            if unsettled && packet.messages.count() == 0 { Duration::ZERO } else { ctx.config.ack_delay };
+        // That it may know that we know: a Python peer takes our first messages only
+        // then, and those in doubt wait for it. Who sends messages can wait.
+        let wait = if packet.messages.count() == 0 { Duration::ZERO } else { ctx.config.ack_delay };
         self.acknowledge(wait, ctx.now);
     }
 }

@@ -1,6 +1,6 @@
 //! What goes out, and when.
 
-use super::{Carrier, Connection, MAX_AHEAD, MAX_AHEAD_MESSAGES};
+use super::{Carrier, Connection, MAX_AHEAD, MAX_AHEAD_MESSAGES, MAX_BARE};
 use crate::airhook::packet::{MAX_MESSAGE, MAX_MESSAGES, MAX_PACKET, Messages, Packet};
 use crate::context::Context;
 
@@ -9,7 +9,7 @@ impl Connection {
     pub fn wants_to_send(&self, carrier: &impl Carrier) -> bool {
         self.candidate.as_ref().is_some_and(|candidate| candidate.challenge)
             || (self.ahead() < MAX_AHEAD
-                && (self.answer || (carrier.ready() && self.room_for_messages() > 0)))
+                && (self.may_answer() || (carrier.ready() && self.room_for_messages() > 0)))
     }
 
     /// Appends the next packet to `out`, if there is something to say now.
@@ -26,10 +26,12 @@ impl Connection {
         let sequence = self.next_sequence;
         let room = self.room_for_messages();
         Packet {
-            // 0 says "nothing yet", to both kinds of 2003.
-            observed_sequence: if self.observing { self.newest as u8 } else { 0 },
+            // 0 while there is none, as the C library does: it starts at 1.
+            observed_sequence: if self.fresh { 0 } else { self.newest as u8 },
             sequence,
-            observed_session: self.theirs,
+            // The C library takes a new session of ours together with its own only if we
+            // have observed its newest packet; alone, it takes it.
+            observed_session: if self.guarded && self.original { 0 } else { self.theirs },
             session: self.ours,
             next: Some(self.next_message),
             missed: self.flight.as_ref().map_or(&[], |flight| flight.missed()),
@@ -37,7 +39,7 @@ impl Connection {
         }
         .emit(out);
         let messages = self.fill(room, start, carrier, out);
-        if messages == 0 && !self.answer {
+        if messages == 0 && !self.may_answer() {
             // What there was to send did not fit into what may be sent.
             out.truncate(start);
             return false;
@@ -83,13 +85,20 @@ impl Connection {
     }
 
     /// How many packets of ours the other side has not observed.
-    fn ahead(&self) -> u16 {
+    pub(super) fn ahead(&self) -> u16 {
         self.next_sequence.wrapping_sub(1).wrapping_sub(self.observed)
+    }
+
+    /// Whether a packet without messages is to go out, and may.
+    fn may_answer(&self) -> bool {
+        self.answer && (self.proven || self.opened || self.credit >= MAX_BARE)
     }
 
     /// How large a packet with messages may be now; 0: none may go.
     fn room_for_messages(&self) -> usize {
-        if self.ahead() >= MAX_AHEAD_MESSAGES || self.unsettled() >= MAX_MESSAGES {
+        // With nothing unsettled no bare packet asks after it: then all numbers may be used.
+        let limit = if self.unsettled() == 0 { MAX_AHEAD } else { MAX_AHEAD_MESSAGES };
+        if self.ahead() >= limit || self.unsettled() >= MAX_MESSAGES {
             0
         } else if self.proven || (self.opened && self.next_message == 0) {
             MAX_PACKET
