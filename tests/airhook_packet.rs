@@ -27,7 +27,8 @@ prop_compose! {
         messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..=256), 0..8),
     ) -> (u8, u16, u32, u32, Option<u8>, Vec<u8>, Vec<Vec<u8>>) {
         let (observed_sequence, sequence, o, s, next) = header;
-        (observed_sequence, sequence, if has.0 { o } else { 0 }, if has.1 { s } else { 0 }, next, missed, messages)
+        let (o, s) = (if has.0 { o } else { 0 }, if has.1 { s } else { 0 });
+        (observed_sequence, sequence, o, s, next, missed, messages)
     }
 }
 

@@ -93,7 +93,11 @@ proptest! {
     }
 
     #[test]
-    fn damage_is_refused_or_canonical(tree in tree(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn damage_is_refused_or_canonical(
+        tree in tree(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
         let mut bytes = encoded(&tree);
         let at = at.index(bytes.len());
         prop_assert!(bencode::parse(&bytes[..at]).is_err());
@@ -102,8 +106,12 @@ proptest! {
     }
 
     #[test]
-    fn keys_are_found(entries in btree_map(vec(0u8..4, 0..3), any::<i64>(), 0..8), wanted in vec(0u8..4, 0..3)) {
-        let tree = Tree::Dict(entries.iter().map(|(key, number)| (key.clone(), Tree::Int(*number))).collect());
+    fn keys_are_found(
+        entries in btree_map(vec(0u8..4, 0..3), any::<i64>(), 0..8),
+        wanted in vec(0u8..4, 0..3),
+    ) {
+        let numbers = entries.iter().map(|(key, number)| (key.clone(), Tree::Int(*number)));
+        let tree = Tree::Dict(numbers.collect());
         let bytes = encoded(&tree);
         let Ok(Value::Dict(dict)) = bencode::parse(&bytes) else { panic!("a dictionary is one") };
         let expected = entries.get(&wanted).map(|number| Value::Int(*number));

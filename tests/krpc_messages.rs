@@ -167,7 +167,10 @@ proptest! {
     }
 
     #[test]
-    fn spliced_messages_are_survived(which in any::<[prop::sample::Index; 4]>(), piece in vec(any::<u8>(), 0..4)) {
+    fn spliced_messages_are_survived(
+        which in any::<[prop::sample::Index; 4]>(),
+        piece in vec(any::<u8>(), 0..4),
+    ) {
         let samples = samples();
         let [first, second, cut, from] = which;
         let (first, second) = (first.get(&samples), second.get(&samples));
@@ -177,7 +180,8 @@ proptest! {
 
     #[test]
     fn values_go_in_while_they_fit(lengths in vec(0usize..40_000, 0..12), small in vec(0usize..50, 0..12)) {
-        let values: Vec<Vec<u8>> = lengths.into_iter().chain(small).map(|length| vec![b'v'; length]).collect();
+        let lengths = lengths.into_iter().chain(small);
+        let values: Vec<Vec<u8>> = lengths.map(|length| vec![b'v'; length]).collect();
         let mut out = vec![];
         let count = message::response_values(&mut out, TID, &me(), &values);
         prop_assert!(out.len() <= WHOLE);

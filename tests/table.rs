@@ -234,7 +234,13 @@ proptest! {
         let table = filled(own, &ids);
         let known = ids.get(nodes / 2).copied().unwrap_or(own);
         let targets =
-            [Id::random(&mut rng), own, own.random_sharing(near, &mut rng), own.random_sharing(3, &mut rng), known];
+            [
+                Id::random(&mut rng),
+                own,
+                own.random_sharing(near, &mut rng),
+                own.random_sharing(3, &mut rng),
+                known,
+            ];
         for target in targets {
             let mut expected: Vec<Contact> = table.iter().map(|entry| entry.contact).collect();
             expected.sort_by_key(|contact| contact.id.distance(&target));
@@ -246,7 +252,12 @@ proptest! {
     }
 
     #[test]
-    fn nearest_passes_over_those_that_fail(seed: u64, nodes in 0usize..100, failing in 0.0..1.0, count in 0usize..40) {
+    fn nearest_passes_over_those_that_fail(
+        seed: u64,
+        nodes in 0usize..100,
+        failing in 0.0..1.0,
+        count in 0usize..40,
+    ) {
         let mut rng = rng(seed);
         let own = Id::random(&mut rng);
         let ids = random_ids(nodes, &mut rng);
