@@ -33,6 +33,13 @@ fn networks_of_several_sizes_find_everything() {
 }
 
 #[test]
+fn an_idle_network_says_what_it_takes() {
+    let output = run(&["3", "--idle", "1"]);
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("idle for 1 s"));
+}
+
+#[test]
 fn a_network_finds_everything_although_datagrams_are_lost() {
     finds_everything(&["24", "--loss", "10", "--seed", "7"]);
 }

@@ -9,6 +9,7 @@ mod show;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use khashmir::random::{seed_from_number, seeded};
@@ -56,6 +57,11 @@ struct Options {
     /// any free ports.
     #[arg(long, value_name = "BASE", default_value_t = 0)]
     port: u16,
+
+    /// When all is done, leave the network alone for so long, and say how much of a
+    /// processor that took.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    idle: u64,
 
     /// Log what the peers do; twice: more of it. (RUST_LOG says it in detail.)
     #[arg(short, long, action = clap::ArgAction::Count)]
@@ -139,6 +145,9 @@ fn run(options: &Options) -> Result<bool, String> {
     let phases = [contacts, close, peers, stores, values];
     network.finish();
     report::print(&phases, &network);
+    if options.idle > 0 {
+        println!("{}", report::idle(options.idle, network.idle(Duration::from_secs(options.idle))?));
+    }
     Ok(phases.iter().all(Phase::is_complete))
 }
 

@@ -216,6 +216,19 @@ impl Network {
         }
     }
 
+    /// Leaves the peers to themselves. Says how long the processor worked for that,
+    /// where the system tells.
+    pub fn idle(&mut self, time: Duration) -> Result<Option<Duration>, String> {
+        let before = processor_time();
+        self.outcomes.under_way += 1;
+        self.reactor.call_later(time, |_, outcomes| outcomes.under_way -= 1);
+        while self.outcomes.under_way > 0 {
+            self.reactor.turn(&mut self.outcomes, None).map_err(|e| format!("the event loop: {e}"))?;
+        }
+        let after = processor_time();
+        Ok(after.zip(before).map(|(after, before)| after.saturating_sub(before)))
+    }
+
     /// To be called when all is done: how much memory it took.
     pub fn finish(&mut self) {
         self.memory_after = resident_memory();
@@ -265,4 +278,10 @@ fn resident_memory() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
+}
+
+/// For how long this thread has had a processor, where the system tells (Linux).
+fn processor_time() -> Option<Duration> {
+    let times = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(Duration::from_nanos(times.split(' ').next()?.parse().ok()?))
 }

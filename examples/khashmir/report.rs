@@ -65,6 +65,17 @@ pub fn print(phases: &[Phase], network: &Network) {
     }
 }
 
+/// What it took to stand idle.
+pub fn idle(seconds: u64, worked: Option<Duration>) -> String {
+    match worked {
+        Some(worked) => {
+            let share = 100.0 * worked.as_secs_f64() / seconds as f64;
+            format!("idle for {seconds} s          {share:.2} % of a processor")
+        }
+        None => format!("idle for {seconds} s          n/a"),
+    }
+}
+
 fn milliseconds(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1000.0)
 }
