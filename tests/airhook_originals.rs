@@ -121,6 +121,31 @@ fn python_and_we_open_at_once() {
     }
 }
 
+/// It has restarted, and speaks while our packet to its old life is on its way.
+#[test]
+fn python_restarts_and_both_speak_at_once() {
+    for calls in 0..300 {
+        let _seed = Seed(calls);
+        let mut pair = with_python(calls, Badness::NONE);
+        for _ in 0..calls {
+            call(&mut pair, b"before");
+        }
+        pair.run(secs(3));
+        pair.b = Python::new(7);
+        pair.a.carrier.serve = true;
+        pair.a.carrier.frames.clear();
+        let now = pair.now;
+        pair.a.carrier.write(b"from us");
+        pair.b.write(now, &frame(b"from python"));
+        assert!(
+            pair.run_until(secs(5), |pair| pair.b.received.ends_with(&frame(b"from python"))),
+            "{:?}\n{:?}",
+            pair.a.connection,
+            pair.b
+        );
+    }
+}
+
 type WithC = Pair<Ours<Raw>, Clib>;
 
 fn with_c(seed: u64, bad: Badness) -> WithC {

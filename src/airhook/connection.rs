@@ -49,6 +49,9 @@ const MAX_UNACKNOWLEDGED: u8 = 64;
 /// The peers of 2003 answer what tells them nothing new only when their own last
 /// packet is over a second old.
 const ORIGINAL_PAUSE: Duration = Duration::from_millis(1100);
+/// Who reports more misses than this of messages that he has confirmed is a Python
+/// peer that took a packet twice: half of all numbers are never lost in one go.
+const MAX_FALSE_MISSES: usize = 128;
 /// An unproven sender gets at most this many times what it sent (RFC 9000, 8.1).
 const AMPLIFICATION: usize = 3;
 /// More credit than this is never needed: a KRPC message with its framing.
@@ -94,7 +97,6 @@ pub enum Verdict {
 struct Candidate {
     ours: u32,
     theirs: u32,
-    next_sequence: u16,
     /// Whether its sender is to be shown this session.
     challenge: bool,
 }
@@ -303,6 +305,11 @@ impl Connection {
         if counts && known && observed.is_none() {
             return Verdict::Invalid;
         }
+        if counts && self.false_misses(packet.missed) > MAX_FALSE_MISSES {
+            // It takes nothing from us any more, until it starts afresh.
+            self.break_off(ctx, carrier);
+            return Verdict::Invalid;
+        }
         let next = match packet.next {
             Some(next) => next,
             None if packet.messages.count() > 0 || self.numbers_omitted => 0,
@@ -399,6 +406,13 @@ impl Connection {
 
     fn answer_at(&mut self, at: Time) {
         self.acknowledge_at = Some(self.acknowledge_at.map_or(at, |before| before.min(at)));
+    }
+
+    /// How many of the messages that are reported missed are settled already.
+    fn false_misses(&self, missed: &[u8]) -> usize {
+        let unsettled = self.unsettled();
+        let oldest = self.next_message.wrapping_sub(unsettled as u8);
+        missed.iter().filter(|&&number| usize::from(number.wrapping_sub(oldest)) >= unsettled).count()
     }
 
     /// The low byte of a sequence number of ours, widened to the newest that is

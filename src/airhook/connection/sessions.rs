@@ -8,6 +8,11 @@ use crate::context::Context;
 use crate::random::Random;
 use crate::time::Time;
 
+/// The number of every packet of a candidate's session. A Python peer that has
+/// restarted takes numbers up to 255 only, or up to 255 above that of a packet
+/// of our proven session that came before: this one it takes in both cases.
+const CHALLENGE: u16 = MAX_AHEAD;
+
 impl Connection {
     /// The packet bears the session that we know, or none. Whether it is to be taken.
     pub(super) fn agree_on_known(
@@ -81,7 +86,8 @@ impl Connection {
         {
             self.restart(ctx.rng, carrier);
             self.ours = candidate.ours;
-            self.next_sequence = candidate.next_sequence;
+            self.next_sequence = CHALLENGE.wrapping_add(1);
+            self.observed = CHALLENGE.wrapping_sub(1);
             self.learn(packet.session, carrier);
             return true;
         }
@@ -96,7 +102,6 @@ impl Connection {
                 *candidate = Some(Box::new(Candidate {
                     ours: random_session(ctx.rng),
                     theirs: packet.session,
-                    next_sequence: 0,
                     challenge: true,
                 }));
             }
@@ -180,10 +185,10 @@ impl Connection {
 }
 
 impl Candidate {
-    pub(super) fn emit(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn emit(&self, out: &mut Vec<u8>) {
         Packet {
             observed_sequence: 0,
-            sequence: self.next_sequence,
+            sequence: CHALLENGE,
             observed_session: self.theirs,
             session: self.ours,
             next: Some(0),
@@ -191,6 +196,5 @@ impl Candidate {
             messages: Messages::default(),
         }
         .emit(out);
-        self.next_sequence = self.next_sequence.wrapping_add(1);
     }
 }
