@@ -146,6 +146,41 @@ fn python_restarts_and_both_speak_at_once() {
     }
 }
 
+/// It takes nothing more from us after that, until it starts afresh.
+#[test]
+fn python_takes_a_packet_twice() {
+    let mut again = 0;
+    for seed in 0..40 {
+        let _seed = Seed(seed);
+        let mut pair = with_python(seed, Badness { duplicate: 0.2, ..Badness::NONE });
+        for number in 0..20u8 {
+            let before = pair.now;
+            again += call(&mut pair, &vec![number; if number % 3 == 0 { 5000 } else { 100 }]) - 1;
+            assert!(pair.now.since(before) < secs(5), "{:?} {:?}", pair.now.since(before), pair.b);
+        }
+    }
+    assert!(again > 40, "only {again} duplicates did harm: this tests nothing");
+}
+
+/// After its packet 65,535 it rejects packets that observe that one.
+#[test]
+fn numbers_of_python_wrap_around() {
+    for seed in 0..20 {
+        let _seed = Seed(seed);
+        let mut pair = with_python(seed, Badness::NONE);
+        pair.b = Python::near_the_wrap(7);
+        pair.b.serve = true;
+        for number in 0..60u8 {
+            let before = pair.now;
+            assert_eq!(call(&mut pair, &[number; 100]), 1, "a call was lost");
+            assert!(pair.now.since(before) < secs(1));
+            let pause = pair.rng.random_range(0..50);
+            pair.run(ms(pause));
+        }
+        assert_eq!(pair.b.resets, 0);
+    }
+}
+
 type WithC = Pair<Ours<Raw>, Clib>;
 
 fn with_c(seed: u64, bad: Badness) -> WithC {

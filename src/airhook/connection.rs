@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use crate::airhook::flight::{Fate, Flight, Token};
+use crate::airhook::flight::{Fate, Flight, Numbers, Token};
 use crate::airhook::packet::Packet;
 use crate::airhook::round_trip::RoundTrip;
 use crate::context::Context;
@@ -49,9 +49,6 @@ const MAX_UNACKNOWLEDGED: u8 = 64;
 /// The peers of 2003 answer what tells them nothing new only when their own last
 /// packet is over a second old.
 const ORIGINAL_PAUSE: Duration = Duration::from_millis(1100);
-/// Who reports more misses than this of messages that he has confirmed is a Python
-/// peer that took a packet twice: half of all numbers are never lost in one go.
-const MAX_FALSE_MISSES: usize = 128;
 /// An unproven sender gets at most this many times what it sent (RFC 9000, 8.1).
 const AMPLIFICATION: usize = 3;
 /// More credit than this is never needed: a KRPC message with its framing.
@@ -152,6 +149,8 @@ pub struct Connection {
     acknowledge_at: Option<Time>,
     probe_at: Option<Time>,
     flight: Option<Box<Flight>>,
+    /// Of the messages that are settled: those that were lost.
+    lost: Numbers,
     candidate: Option<Box<Candidate>>,
 }
 
@@ -199,6 +198,7 @@ impl Connection {
             acknowledge_at: None,
             probe_at: None,
             flight: None,
+            lost: Numbers::default(),
             candidate: None,
         }
     }
@@ -210,10 +210,11 @@ impl Connection {
     }
 
     /// For replays of recorded packets: takes it that we have sent the packet
-    /// `sequence`, in this session of ours.
+    /// `sequence`, in this session of ours, and that any message may have been lost.
     #[doc(hidden)]
     pub fn replay_sent(&mut self, session: u32, sequence: u16) {
         self.ours = session;
+        self.lost = Numbers::ALL;
         self.next_sequence = sequence.wrapping_add(1);
     }
 
@@ -305,8 +306,9 @@ impl Connection {
         if counts && known && observed.is_none() {
             return Verdict::Invalid;
         }
-        if counts && self.false_misses(packet.missed) > MAX_FALSE_MISSES {
-            // It takes nothing from us any more, until it starts afresh.
+        if counts && !repeats && self.is_contradicted(packet.missed) {
+            // A Python peer that took a packet twice, or started afresh unnoticed: its
+            // stream stands still until both start afresh.
             self.break_off(ctx, carrier);
             return Verdict::Invalid;
         }
@@ -368,7 +370,7 @@ impl Connection {
             }
             if self.early_until.is_none_or(|until| reaches(observed, until)) {
                 self.early_until = None;
-                flight.observed(observed, oldest, missed, &mut settle);
+                flight.observed(observed, oldest, missed, &mut self.lost, &mut settle);
             }
         }
         self.owed = self.owed.filter(|&owed| !reaches(observed, owed));
@@ -408,11 +410,12 @@ impl Connection {
         self.acknowledge_at = Some(self.acknowledge_at.map_or(at, |before| before.min(at)));
     }
 
-    /// How many of the messages that are reported missed are settled already.
-    fn false_misses(&self, missed: &[u8]) -> usize {
+    /// Whether a message is reported missed that was confirmed before, or never sent.
+    fn is_contradicted(&self, missed: &[u8]) -> bool {
         let unsettled = self.unsettled();
         let oldest = self.next_message.wrapping_sub(unsettled as u8);
-        missed.iter().filter(|&&number| usize::from(number.wrapping_sub(oldest)) >= unsettled).count()
+        let settled = |number: u8| usize::from(number.wrapping_sub(oldest)) >= unsettled;
+        missed.iter().any(|&number| settled(number) && !self.lost.has(number))
     }
 
     /// The low byte of a sequence number of ours, widened to the newest that is

@@ -48,18 +48,28 @@ struct Record {
 }
 
 /// A set of message numbers.
-struct Numbers([u64; 4]);
+#[derive(Debug, Default)]
+pub struct Numbers([u64; 4]);
 
 impl Numbers {
+    /// All of them.
+    pub const ALL: Numbers = Numbers([u64::MAX; 4]);
+
     fn of(list: &[u8]) -> Self {
-        let mut words = [0; 4];
+        let mut numbers = Numbers::default();
         for &number in list {
-            words[usize::from(number >> 6)] |= 1 << (number & 63);
+            numbers.set(number, true);
         }
-        Numbers(words)
+        numbers
     }
 
-    fn has(&self, number: u8) -> bool {
+    fn set(&mut self, number: u8, there: bool) {
+        let (word, bit) = (&mut self.0[usize::from(number >> 6)], 1 << (number & 63));
+        *word = if there { *word | bit } else { *word & !bit };
+    }
+
+    /// Whether the number is in the set.
+    pub fn has(&self, number: u8) -> bool {
         self.0[usize::from(number >> 6)] & (1 << (number & 63)) != 0
     }
 }
@@ -125,12 +135,13 @@ impl Flight {
 
     /// The other side has observed our packet `sequence` and reports `missed`:
     /// every message sent up to it, the first of which has the number `oldest`,
-    /// is settled.
+    /// is settled. `lost` is told which of them were lost, and which were not.
     pub fn observed(
         &mut self,
         sequence: u16,
         oldest: u8,
         missed: &[u8],
+        lost: &mut Numbers,
         mut settle: impl FnMut(Token, Fate),
     ) {
         let at = usize::from(sequence.wrapping_sub(self.base));
@@ -141,6 +152,7 @@ impl Flight {
         let missed = Numbers::of(missed);
         let mut number = oldest;
         for token in self.tokens.drain(..covered.min(self.tokens.len())) {
+            lost.set(number, token.is_none() || missed.has(number));
             if let Some(token) = token {
                 settle(token, if missed.has(number) { Fate::Lost } else { Fate::Confirmed });
             }

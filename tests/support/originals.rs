@@ -87,6 +87,12 @@ impl Python {
         }
     }
 
+    /// One that has sent almost 65,536 packets.
+    pub fn near_the_wrap(session: u32) -> Self {
+        let out_seq = 65_500;
+        Python { out_seq, observed: out_seq - 1, ..Python::new(session) }
+    }
+
     pub fn write(&mut self, now: Time, bytes: &[u8]) {
         for segment in bytes.chunks(253) {
             let mut message = self.stream_out.to_be_bytes().to_vec();

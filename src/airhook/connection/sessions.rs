@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Candidate, Carrier, Connection, MAX_AHEAD, MAX_AHEAD_REFUSALS, random_session};
+use crate::airhook::flight::Numbers;
 use crate::airhook::packet::{Messages, Packet};
 use crate::context::Context;
 use crate::random::Random;
@@ -164,6 +165,7 @@ impl Connection {
         self.credit = 0;
         self.probe_at = None;
         self.flight = None;
+        self.lost = Numbers::default();
         self.candidate = None;
         self.forget_incoming(carrier);
         carrier.restart_outgoing();

@@ -26,8 +26,7 @@ impl Connection {
         let sequence = self.next_sequence;
         let room = self.room_for_messages();
         Packet {
-            // 0 while there is none, as the C library does: it starts at 1.
-            observed_sequence: if self.fresh { 0 } else { self.newest as u8 },
+            observed_sequence: self.observed_byte(),
             sequence,
             // The C library takes a new session of ours together with its own only if we
             // have observed its newest packet; alone, it takes it.
@@ -82,6 +81,15 @@ impl Connection {
             messages += 1;
         }
         messages
+    }
+
+    /// What our next packet observes.
+    fn observed_byte(&self) -> u8 {
+        // A Python peer that has sent number 65,535 rejects packets that observe it, and
+        // waits for ever; it takes those that observe what it has not sent yet.
+        let wrapped = self.newest == u16::MAX && self.original && !self.numbers_omitted;
+        // 0 while there is none, as the C library does: it starts at 1.
+        if self.fresh || wrapped { 0 } else { self.newest as u8 }
     }
 
     /// How many packets of ours the other side has not observed.
