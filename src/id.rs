@@ -77,6 +77,13 @@ impl Id {
         Id(bytes)
     }
 
+    /// The nearest other id: it differs in the last bit.
+    pub fn beside(&self) -> Self {
+        let mut id = *self;
+        id.0[ID_BYTES - 1] ^= 1;
+        id
+    }
+
     /// The XOR distance to `other`.
     pub fn distance(&self, other: &Id) -> Distance {
         let mut bytes = self.0;

@@ -112,6 +112,9 @@ impl Node {
 
     pub(super) fn lookup(&mut self, world: &World<'_>, target: Id, goal: Goal) -> Lookup {
         let config = world.ctx.config;
+        // Peers of 2003 name to who asks for a node that they know that one alone. The
+        // nodes nearest to our own id are those nearest to the id beside it.
+        let target = if target == self.id { target.beside() } else { target };
         self.table.touch(&target, world.ctx.now);
         let mut seeds = Vec::with_capacity(config.k);
         self.table.nearest(&target, config.k, &mut seeds);
