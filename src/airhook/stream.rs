@@ -193,7 +193,8 @@ impl Carrier for Port<'_> {
             Fate::Lost => outgoing.lost.push_back(number),
             Fate::Confirmed => segment.confirmed = true,
         }
-        while let Some(segment) = outgoing.segments.pop_front_if(|segment| segment.confirmed) {
+        while let Some(&segment) = outgoing.segments.front().filter(|segment| segment.confirmed) {
+            outgoing.segments.pop_front();
             let length = usize::from(segment.length);
             outgoing.bytes.drain(..length);
             outgoing.cut -= length;
@@ -218,7 +219,8 @@ impl Carrier for Port<'_> {
             self.inbox.extend_from_slice(bytes);
             stream.next_in = stream.next_in.wrapping_add(1);
             stream.held.pop_front();
-            while let Some(Some(bytes)) = stream.held.pop_front_if(|slot| slot.is_some()) {
+            while let Some(bytes) = stream.held.front_mut().and_then(Option::take) {
+                stream.held.pop_front();
                 self.inbox.extend_from_slice(&bytes);
                 stream.held_bytes -= bytes.len();
                 stream.next_in = stream.next_in.wrapping_add(1);

@@ -243,6 +243,12 @@ impl<A: Party, B: Party> Pair<A, B> {
     }
 }
 
+/// The first message, if it has at most `room` bytes.
+pub fn take_front(queue: &mut VecDeque<Vec<u8>>, room: usize) -> Option<Vec<u8>> {
+    queue.front().filter(|message| message.len() <= room)?;
+    queue.pop_front()
+}
+
 /// A carrier of single messages; each is a name that is used once.
 #[derive(Default)]
 pub struct Raw {
@@ -280,7 +286,7 @@ impl Carrier for Raw {
     }
 
     fn fill(&mut self, room: usize, packet: &mut Vec<u8>) -> Option<Token> {
-        let message = self.queue.pop_front_if(|message| message.len() <= room)?;
+        let message = take_front(&mut self.queue, room)?;
         packet.extend_from_slice(&message);
         self.token = self.token.wrapping_add(1);
         assert!(self.in_flight.insert(self.token, message).is_none());
