@@ -46,7 +46,8 @@ impl Host {
             let used = inbox.len().saturating_sub(self.keeps);
             self.received.entry(from).or_default().extend_from_slice(&inbox[..used]);
             self.mux.keep(&mut ctx, key, &mut inbox, used);
-            if self.answers > 0 && used > 0 {
+            let room = self.mux.buffered() + self.answers < ctx.config.max_buffered / 2;
+            if self.answers > 0 && used > 0 && room {
                 self.mux.send(&mut ctx, key, &vec![7; self.answers]);
             }
         }

@@ -199,11 +199,7 @@ impl Mux {
             self.touch(ctx, key);
         }
         self.settle(ctx, key, before);
-        if self.buffered > ctx.config.max_buffered
-            && self.get(key).is_some_and(|e| e.stream.buffered() > before)
-        {
-            // Too much waits for what comes before it.
-            self.break_off(ctx, key);
+        if self.get(key).is_some_and(|entry| entry.stream.buffered() > before) && self.shed(ctx, key) {
             inbox.clear();
         }
         (!inbox.is_empty()).then_some(key)
@@ -225,9 +221,7 @@ impl Mux {
         entry.connection.hasten();
         self.buffered = self.buffered + after - before;
         self.queue_if_ready(key);
-        if self.buffered > ctx.config.max_buffered {
-            self.break_off(ctx, key);
-        }
+        self.shed(ctx, key);
     }
 
     /// Gives up the session, because the peer's stream makes no sense, and opens a
@@ -420,6 +414,22 @@ impl Mux {
         self.buffered -= entry.stream.buffered();
         ctx.disarm(&mut entry.timer);
         self.failed.extend(entry.calls.into_iter().map(|call| (call, CallError::Unreachable)));
+    }
+
+    /// The stream of `key` has come to keep more. When that is too much in all,
+    /// connections to unproven senders go, and when that is not enough, its session:
+    /// true then.
+    fn shed(&mut self, ctx: &mut Context<'_>, key: Key) -> bool {
+        while self.buffered > ctx.config.max_buffered {
+            match self.lists.front(Class::Unproven) {
+                Some(index) if index != key.index => self.remove(ctx, self.key(index)),
+                _ => {
+                    self.break_off(ctx, key);
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// The connection was used just now: it is the last of its class to go.

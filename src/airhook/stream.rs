@@ -22,6 +22,11 @@ const MAX_CUT: usize = 255;
 /// small hole at the end of a packet is not worth a message number.
 const MIN_SEGMENT: usize = 32;
 
+/// What a place for a message that waits costs beside its bytes, about.
+const SLOT: usize = 32;
+/// A buffer with more unused room than this is not kept.
+const MAX_SPARE: usize = 4096;
+
 /// Both directions of one connection's stream. Small when nothing is under way.
 #[derive(Debug, Default)]
 pub struct Stream {
@@ -69,11 +74,9 @@ impl Stream {
         self.outgoing.get_or_insert_default().bytes.extend(bytes);
     }
 
-    /// How many bytes are kept for this stream, both ways.
+    /// How many bytes are kept for this stream, both ways, with the places that hold them.
     pub fn buffered(&self) -> usize {
-        self.outgoing.as_ref().map_or(0, |outgoing| outgoing.bytes.len())
-            + self.held_bytes
-            + self.partial.len()
+        self.unconfirmed() + self.held_bytes + self.held.len() * SLOT + self.partial.len()
     }
 
     /// Bytes that are queued, or sent and not confirmed.
@@ -91,14 +94,20 @@ impl Stream {
 
     /// Keeps `rest`, which makes no whole message yet.
     pub fn keep(&mut self, rest: &[u8]) {
-        // Reserve as a growing buffer does: a large message arrives in many packets.
+        if self.partial.capacity() > rest.len() + MAX_SPARE {
+            self.partial = Vec::new();
+        }
         self.partial.clear();
         self.partial.extend_from_slice(rest);
     }
 
-    /// Keeps the whole of `inbox`, without a copy.
+    /// Keeps the whole of `inbox`, without a copy unless it is much too large.
     pub fn keep_all(&mut self, inbox: &mut Vec<u8>) {
-        std::mem::swap(&mut self.partial, inbox);
+        if inbox.capacity() > 2 * inbox.len() + MAX_SPARE {
+            self.keep(inbox);
+        } else {
+            std::mem::swap(&mut self.partial, inbox);
+        }
         inbox.clear();
     }
 
@@ -184,7 +193,8 @@ impl Carrier for Port<'_> {
             Fate::Lost => outgoing.lost.push_back(number),
             Fate::Confirmed => segment.confirmed = true,
         }
-        while let Some(segment) = outgoing.segments.pop_front_if(|segment| segment.confirmed) {
+        while let Some(&segment) = outgoing.segments.front().filter(|segment| segment.confirmed) {
+            outgoing.segments.pop_front();
             let length = usize::from(segment.length);
             outgoing.bytes.drain(..length);
             outgoing.cut -= length;
@@ -209,10 +219,14 @@ impl Carrier for Port<'_> {
             self.inbox.extend_from_slice(bytes);
             stream.next_in = stream.next_in.wrapping_add(1);
             stream.held.pop_front();
-            while let Some(Some(bytes)) = stream.held.pop_front_if(|slot| slot.is_some()) {
+            while let Some(bytes) = stream.held.front_mut().and_then(Option::take) {
+                stream.held.pop_front();
                 self.inbox.extend_from_slice(&bytes);
                 stream.held_bytes -= bytes.len();
                 stream.next_in = stream.next_in.wrapping_add(1);
+            }
+            if stream.held.is_empty() {
+                stream.held = VecDeque::new();
             }
         } else if ahead < self.limit {
             if stream.held.len() <= ahead {
