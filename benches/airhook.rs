@@ -67,7 +67,7 @@ impl Pair {
             let mut rng = seeded(seed_from_number(number));
             let mux = Mux::new(&mut rng);
             let (config, wheel, inbox) = (Config::default(), Wheel::new(), Vec::new());
-            End { mux, config, rng, wheel, inbox, serves: None, received: 0 }
+            End { mux, config, rng, wheel, buffer: Vec::new(), inbox, serves: None, received: 0 }
         });
         Pair { ends, now: Time::ZERO, buf: Vec::new(), packets: 0 }
     }

@@ -195,7 +195,8 @@ impl Mux {
         if matches!(verdict, Verdict::Invalid | Verdict::Foreign) {
             self.traffic.dropped += 1;
         }
-        if verdict == Verdict::Accepted {
+        if verdict == Verdict::Accepted || entry.connection.is_proven() && entry.link.class == Class::Unproven
+        {
             self.touch(ctx, key);
         }
         self.settle(ctx, key, before);
@@ -227,13 +228,17 @@ impl Mux {
     /// Gives up the session, because the peer's stream makes no sense, and opens a
     /// new one. Calls to the peer fail.
     pub fn break_off(&mut self, ctx: &mut Context<'_>, key: Key) {
-        let Some(entry) = self.get_mut(key) else {
-            return;
-        };
-        let before = entry.stream.buffered();
-        entry.connection.break_off(ctx, &mut entry.stream.port(&mut Vec::new(), 0));
         self.traffic.dropped += 1;
-        self.settle(ctx, key, before);
+        self.renew(ctx, key);
+    }
+
+    /// A call over this connection has gone unanswered. A Python peer of 2003 whose
+    /// stream a duplicated packet has broken acknowledges everything and answers
+    /// nothing: a new session heals it.
+    pub fn doubt(&mut self, ctx: &mut Context<'_>, key: Key) {
+        if self.get(key).is_some_and(|entry| entry.connection.is_proven() && entry.connection.is_original()) {
+            self.renew(ctx, key);
+        }
     }
 
     /// Does what is due on a connection.
@@ -376,7 +381,11 @@ impl Mux {
             self.evict(ctx, &[Class::Unproven]);
         }
         if self.entries.len() >= ctx.config.max_connections {
-            self.evict(ctx, &[Class::Unproven, Class::Usual, Class::Lasting, Class::Opened]);
+            // Lasting ones are worth more, but whoever wants to may look like one.
+            let many = self.lists.len(Class::Lasting) > ctx.config.max_connections / 2;
+            let (first, then) =
+                if many { (Class::Lasting, Class::Usual) } else { (Class::Usual, Class::Lasting) };
+            self.evict(ctx, &[Class::Unproven, first, then, Class::Opened]);
         }
         self.generation = self.generation.wrapping_add(1);
         let index = self.entries.insert(Entry {
@@ -430,6 +439,16 @@ impl Mux {
             }
         }
         false
+    }
+
+    /// Opens a new session; what was under way in the old one is lost.
+    fn renew(&mut self, ctx: &mut Context<'_>, key: Key) {
+        let Some(entry) = self.get_mut(key) else {
+            return;
+        };
+        let before = entry.stream.buffered();
+        entry.connection.break_off(ctx, &mut entry.stream.port(&mut Vec::new(), 0));
+        self.settle(ctx, key, before);
     }
 
     /// The connection was used just now: it is the last of its class to go.
