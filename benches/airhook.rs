@@ -45,7 +45,7 @@ fn with<R>(end: &mut End, now: Time, f: impl FnOnce(&mut Mux, &mut Context<'_>, 
         config: &end.config,
         rng: &mut end.rng,
         wheel: &mut end.wheel,
-        node: Key { index: 0, generation: 0 },
+        node: Key::new(0, 0),
         routes: &NoRoutes,
         buffer: &mut end.buffer,
     };

@@ -68,7 +68,7 @@ impl World {
             config: &self.config,
             rng: &mut self.rng,
             wheel: &mut self.wheel,
-            node: Key { index: 0, generation: 0 },
+            node: Key::new(0, 0),
             routes: &NoRoutes,
             buffer: &mut self.buffer,
         }
