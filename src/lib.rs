@@ -121,3 +121,8 @@ pub use contact::Contact;
 pub use engine::{ContactInfo, NodeKey, NodeOptions, OperationKey, Stats};
 pub use error::{CallError, ConfigError, OperationError, StartError, StoreError};
 pub use id::{Distance, Id, ParseIdError};
+
+/// The examples in the README, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
