@@ -190,7 +190,7 @@ impl Mux {
             entry.connection.break_off(ctx, &mut entry.stream.port(inbox, ctx.config.reorder_limit));
         }
         if !arrived {
-            entry.stream.keep_all(inbox);
+            entry.stream.keep(inbox, 0);
         }
         if matches!(verdict, Verdict::Invalid | Verdict::Foreign) {
             self.traffic.dropped += 1;
@@ -213,11 +213,7 @@ impl Mux {
             return;
         };
         let before = entry.stream.buffered();
-        if used == 0 {
-            entry.stream.keep_all(inbox);
-        } else {
-            entry.stream.keep(&inbox[used.min(inbox.len())..]);
-        }
+        entry.stream.keep(inbox, used);
         let after = entry.stream.buffered();
         entry.connection.hasten();
         self.buffered = self.buffered + after - before;
