@@ -12,9 +12,17 @@ use crate::wheel::{Timer, Wheel};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// The place.
-    pub index: u32,
+    pub(crate) index: u32,
     /// Which of its occupants is meant.
-    pub generation: u32,
+    pub(crate) generation: u32,
+}
+
+impl Key {
+    /// The key of this occupant of this place.
+    #[doc(hidden)]
+    pub const fn new(index: u32, generation: u32) -> Self {
+        Key { index, generation }
+    }
 }
 
 /// What a timer of a node is for.

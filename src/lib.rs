@@ -1,26 +1,128 @@
+//! A distributed hash table to embed.
+//!
+//! Nodes find each other by XOR distance ([Kademlia]), keep several values under
+//! each 160-bit key, forget them after 24 hours, and keep what they hold in
+//! SQLite, in memory or in a file. They speak over Airhook, a reliable datagram
+//! protocol with many connections on one UDP socket, so a value may be larger
+//! than a datagram, and a network that loses packets costs little. It is the
+//! Khashmir of 2003 brought back: nodes of that time can join.
+//!
+//! [Kademlia]: https://pdos.csail.mit.edu/~petar/papers/maymounkov-kademlia-lncs.pdf
+//!
+//! ```
+//! use khashmir::{Id, Khashmir};
+//!
+//! let a = Khashmir::new("127.0.0.1", 0)?;
+//! let b = Khashmir::new("127.0.0.1", 0)?;
+//! b.join("127.0.0.1", a.local_addr().port())?;
+//!
+//! let key = Id::of(b"the answer");
+//! b.put(key, "42")?;
+//! assert_eq!(a.get(key)?, [b"42"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Three ways in
+//!
+//! * [`Khashmir`]: a node on a thread of the crate's own, which all nodes of a
+//!   process share. Callbacks, or calls that block. `Clone + Send + Sync`.
+//! * [`reactor::Reactor`]: the event loop itself, on a thread of yours or inside a
+//!   loop of yours (it has a file descriptor and a next deadline). Closures get your
+//!   data as an argument; nothing needs a lock.
+//! * [`engine::Engine`]: the core without any I/O: bytes, time and a seed go in;
+//!   bytes, deadlines and events come out. For drivers of your own.
+//!
+//! # What you can rely on
+//!
+//! * **Threads.** One, with one event loop, for as many nodes as you like. None at
+//!   all with a [`reactor::Reactor`] of your own. No async runtime.
+//! * **Values.** [`Khashmir::put`] succeeds when at least
+//!   [`Config::store_redundancy`] nodes have the value in their stores (committed,
+//!   before they say so), or all nodes there are, if those are fewer; the node
+//!   itself counts when it is among the [`Config::k`] nearest to the key. Whoever
+//!   wants a value to live longer than [`Config::value_lifetime`] stores it again.
+//!   A search brings every value that the nearest nodes hold, each once. Values of a key have no order.
+//! * **Anybody may store anything under any key.** Nodes check the size, not the
+//!   content: if it matters who wrote a value, sign it.
+//! * **Time.** Every operation ends: with its outcome, at its deadline
+//!   ([`Config::operation_timeout`], or one of its own), when it is cancelled or
+//!   when the node is closed; its callback is called exactly once at the end.
+//! * **Strangers.** What arrives is hostile until shown otherwise. No input makes the crate
+//!   panic; what strangers can make a node keep is bounded by settings in [`Config`]; a
+//!   sender that has not shown that it receives our answers is sent no more than
+//!   three times what it sent; a contact is believed to be where it is once it has
+//!   answered a request from there.
+//! * **Names on the wire.** None: hosts are IP literals, and a name from the network is
+//!   never resolved.
+//!
+//! # Limits
+//!
+//! | what | default | setting |
+//! | --- | --- | --- |
+//! | a value | 64 KiB, at most 99,000 bytes | [`Config::max_value_size`] |
+//! | a message | 99,999 bytes | [`Config::max_message_size`] |
+//! | values under one key | 1,024 | [`Config::max_values_per_key`] |
+//! | values of one node | 64 MiB | [`Config::max_stored_bytes`] |
+//! | life of a value | 24 h | [`Config::value_lifetime`] |
+//! | connections of one node | 4,096 | [`Config::max_connections`] |
+//!
+//! # The map
+//!
+//! For those who read the source. A file imports only from rows above its own; the
+//! core (all but the last two rows) does no I/O, reads no clock, draws no randomness that
+//! it was not given, and calls no user code.
+//!
+//! | layer | files |
+//! | --- | --- |
+//! | ground | `id`, `contact`, `time`, `random`, `config`, `error`; `wheel` (timers); `context` (what machines need of the world) |
+//! | formats | `bencode`, `airhook/packet`, `krpc/netstring`, `krpc/message` |
+//! | machines | `airhook/{connection, stream, mux}`, `krpc/calls`, `table`, `lookup`, `publish`, `store` |
+//! | node | `node/{serve, client, upkeep}` |
+//! | engine | `engine` |
+//! | drivers | `reactor` |
+//! | face | `khashmir` |
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+// The machinery: public so that tests and benchmarks reach it, not part of the crate's promise.
+#[doc(hidden)]
 pub mod airhook;
+#[doc(hidden)]
 pub mod bencode;
 pub mod config;
-pub mod contact;
+mod contact;
+#[doc(hidden)]
 pub mod context;
 pub mod engine;
-pub mod error;
+mod error;
 pub mod id;
 mod khashmir;
+#[doc(hidden)]
 pub mod krpc;
+#[doc(hidden)]
 pub mod lookup;
+#[doc(hidden)]
 pub mod node;
+#[doc(hidden)]
 pub mod publish;
 pub mod random;
 pub mod reactor;
+#[doc(hidden)]
 pub mod store;
+#[doc(hidden)]
 pub mod table;
 pub mod time;
+#[doc(hidden)]
 pub mod wheel;
 
 pub use self::khashmir::{Khashmir, Operation, test_one};
 pub use config::{Config, Durability};
 pub use contact::Contact;
 pub use engine::{ContactInfo, NodeKey, NodeOptions, OperationKey, Stats};
-pub use error::*;
-pub use id::{Distance, Id};
+pub use error::{CallError, ConfigError, OperationError, StartError, StoreError};
+pub use id::{Distance, Id, ParseIdError};
+
+/// The examples in the README, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

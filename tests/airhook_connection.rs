@@ -338,3 +338,25 @@ fn numbers_wrap_around() {
     same(&pair.b.carrier.confirmed, &pair.a.carrier.delivered, sent as usize);
     assert_eq!(pair.a.carrier.restarts_out + pair.b.carrier.restarts_out, 0);
 }
+
+/// A peer that restarts is let in although somebody else opens sessions from its address.
+#[test]
+fn strangers_do_not_keep_a_restarted_peer_out() {
+    for seed in 0..20 {
+        let _seed = Seed(seed);
+        let mut pair = raw_pair(seed, Badness::NONE);
+        pair.a.carrier.queue.push_back(name(0, 0, 20));
+        pair.run(secs(1));
+        pair.b.restart(true);
+        pair.b.carrier.queue.push_back(name(1, 0, 20));
+        let end = pair.now + secs(2);
+        while pair.now < end {
+            let now = pair.now;
+            let datagram = forged(&mut pair.rng);
+            pair.a.receive(now, &datagram);
+            pair.run(ms(1));
+        }
+        assert!(pair.b.carrier.settled() && pair.b.dropped == 0, "{:?}", pair.b.connection);
+        assert_eq!(pair.a.carrier.restarts_out, 1);
+    }
+}

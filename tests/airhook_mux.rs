@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use khashmir::CallError;
 use khashmir::airhook::mux::Mux;
 use khashmir::airhook::packet::{Messages, Packet};
 use khashmir::context::{Due, Key};
-use khashmir::error::CallError;
 use khashmir::random::{Random, seed_from_number, seeded};
 use khashmir::time::Time;
 use rand::RngExt;
@@ -46,7 +46,8 @@ impl Host {
             let used = inbox.len().saturating_sub(self.keeps);
             self.received.entry(from).or_default().extend_from_slice(&inbox[..used]);
             self.mux.keep(&mut ctx, key, &mut inbox, used);
-            if self.answers > 0 && used > 0 {
+            let room = self.mux.buffered() + self.answers < ctx.config.max_buffered / 2;
+            if self.answers > 0 && used > 0 && room {
                 self.mux.send(&mut ctx, key, &vec![7; self.answers]);
             }
         }
@@ -261,12 +262,10 @@ fn strangers_only_displace_each_other() {
         assert!(host.mux.is_proven(key));
     }
     // Ours to open displace all others, the unproven first, those of 2003 last.
-    let mut call = Key { index: 0, generation: 0 };
     for number in 100_000..100_064 {
         let mut ctx = host.world.context();
         let key = host.mux.connect(&mut ctx, address(number));
-        call.index += 1;
-        host.mux.expect(&mut ctx, key, call);
+        host.mux.expect(&mut ctx, key, Key::new(number - 99_999, 0));
         host.check();
         let proven = (0..10).filter(|n| host.received.contains_key(&address(*n))).count();
         assert_eq!(proven, 0);
@@ -276,7 +275,7 @@ fn strangers_only_displace_each_other() {
     // One more displaces one of them, and its call fails, once.
     host.mux.connect(&mut host.world.context(), address(200_000));
     host.check();
-    assert_eq!(host.failed, [(Key { index: 1, generation: 0 }, CallError::Unreachable)]);
+    assert_eq!(host.failed, [(Key::new(1, 0), CallError::Unreachable)]);
     host.clear();
 }
 
@@ -286,7 +285,7 @@ fn a_peer_that_never_answers_gets_few_packets() {
     let mut ctx = host.world.context();
     let key = host.mux.connect(&mut ctx, address(1));
     host.mux.send(&mut ctx, key, &[1; 10_000]);
-    let call = Key { index: 3, generation: 9 };
+    let call = Key::new(3, 9);
     host.mux.expect(&mut ctx, key, call);
     let (mut with_messages, mut bare) = (0, 0);
     for tenth in 0..1000 {
@@ -311,7 +310,7 @@ fn a_call_is_lost_with_its_session_at_once() {
     let ours = prove(&mut host, from, 77, false);
     let mut ctx = host.world.context();
     let key = host.mux.connect(&mut ctx, from);
-    let call = Key { index: 3, generation: 9 };
+    let call = Key::new(3, 9);
     host.mux.expect(&mut ctx, key, call);
     host.mux.send(&mut ctx, key, b"request");
     host.output();
@@ -429,7 +428,7 @@ fn hostile_datagrams() {
                 0 => {
                     let mut ctx = host.world.context();
                     let key = host.mux.connect(&mut ctx, addr);
-                    host.mux.expect(&mut ctx, key, Key { index: step, generation: 0 });
+                    host.mux.expect(&mut ctx, key, Key::new(step, 0));
                     let length = rng.random_range(1..5000);
                     if host.mux.buffered() < 100_000 {
                         host.mux.send(&mut host.world.context(), key, &vec![1; length]);
@@ -450,7 +449,7 @@ fn hostile_datagrams() {
             assert!(out.len() <= 300 * before + 10, "{} datagrams", out.len());
             seen.extend(out);
         }
-        let mut calls: Vec<_> = host.failed.iter().map(|(call, _)| call.index).collect();
+        let mut calls: Vec<_> = host.failed.iter().map(|(call, _)| *call).collect();
         calls.sort();
         let count = calls.len();
         calls.dedup();

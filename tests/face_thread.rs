@@ -1,5 +1,7 @@
 //! The face's thread comes and goes with the nodes. A test binary of its own,
 //! so that no other test's nodes keep the thread alive.
+// Tests wait for sockets and processes, with a time limit of their own.
+#![allow(clippy::disallowed_methods)]
 
 #[test]
 #[cfg(target_os = "linux")]

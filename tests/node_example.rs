@@ -1,4 +1,6 @@
 //! The example `node`, run as people and scripts run it.
+// Tests wait for sockets and processes, with a time limit of their own.
+#![allow(clippy::disallowed_methods)]
 #![cfg(unix)]
 
 mod programs;

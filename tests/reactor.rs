@@ -1,4 +1,6 @@
 //! The event loop: timers, threads, re-entrancy, and nodes on real sockets.
+// Tests wait for sockets and processes, with a time limit of their own.
+#![allow(clippy::disallowed_methods)]
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -109,15 +109,15 @@ impl Model {
             Heard::Known => {
                 let at = self.position(&contact).expect("it is known");
                 self.list.remove(at);
-                self.list.push(Entry { contact, last_heard: now, failures: 0 });
+                self.list.push(Entry { contact, since: now, saved: false, failures: 0 });
             }
             Heard::Added => {
                 assert_eq!(known, None, "seed {seed}");
-                self.list.push(Entry { contact, last_heard: now, failures: 0 });
+                self.list.push(Entry { contact, since: now, saved: false, failures: 0 });
             }
             Heard::Moved { known: old, last_heard } => {
                 let entry = self.list[known.expect("it is known")];
-                assert_eq!((entry.contact, entry.last_heard), (old, last_heard), "seed {seed}");
+                assert_eq!((entry.contact, entry.since), (old, last_heard), "seed {seed}");
                 assert_ne!(old.addr, contact.addr, "seed {seed}");
             }
             Heard::Full { oldest, last_heard } => {
@@ -126,7 +126,7 @@ impl Model {
                 assert!(bucket + 1 < self.table.buckets(), "the last one should split, seed {seed}");
                 let mut same = self.list.iter().filter(|e| bucket_of(&self.table, &e.contact.id) == bucket);
                 let first = same.next().expect("the bucket is full");
-                assert_eq!((first.contact, first.last_heard), (oldest, last_heard), "seed {seed}");
+                assert_eq!((first.contact, first.last_heard()), (oldest, last_heard), "seed {seed}");
                 assert_eq!(same.count() + 1, self.k, "seed {seed}");
             }
         }
@@ -186,7 +186,7 @@ impl Model {
         assert_eq!(self.table.replace(&old, new, now), allowed, "seed {}", self.seed);
         if let (true, Some(at)) = (allowed, at) {
             self.list.remove(at);
-            self.list.push(Entry { contact: new, last_heard: now, failures: 0 });
+            self.list.push(Entry { contact: new, since: now, saved: false, failures: 0 });
         }
     }
 
@@ -324,14 +324,48 @@ fn an_id_at_another_address_changes_nothing_until_the_old_one_is_dead() {
     let (old, new) = (contact(id, 1), contact(id, 2));
     table.heard(old, seconds(1));
     assert_eq!(table.heard(new, seconds(2)), Heard::Moved { known: old, last_heard: seconds(1) });
-    assert_eq!(table.get(&id), Some(&Entry { contact: old, last_heard: seconds(1), failures: 0 }));
+    assert_eq!(table.get(&id), Some(&Entry { contact: old, since: seconds(1), saved: false, failures: 0 }));
     // Nor may the stranger's silence, or its leaving, harm the one we know.
     assert_eq!(table.note_failure(&new, 1), Failed::Unknown);
     assert!(!table.remove(&new));
     assert_eq!(table.room_for(&id), Room::Unwanted);
     assert!(table.replace(&old, new, seconds(3)));
-    assert_eq!(table.get(&id), Some(&Entry { contact: new, last_heard: seconds(3), failures: 0 }));
+    assert_eq!(table.get(&id), Some(&Entry { contact: new, since: seconds(3), saved: false, failures: 0 }));
     assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn a_saved_contact_moves_with_its_first_answer_and_gives_way_to_others() {
+    let mut rng = rng(5);
+    let own = Id::random(&mut rng);
+    let ids = ids_at(own, 0, K + 1, &mut rng);
+    let mut table = Table::new(own, K, Time::ZERO);
+    for &id in &ids[..K] {
+        table.restore(contact(id, 1), seconds(1));
+    }
+    table.restore(contact(ids[K], 1), seconds(1));
+    assert_eq!(table.len(), K, "there is no room for one more");
+    assert_eq!(table.get(&ids[0]).unwrap().last_heard(), None);
+    let oldest = contact(ids[0], 1);
+    assert_eq!(
+        table.heard(contact(ids[K], 1), seconds(2)),
+        Heard::Full { oldest, last_heard: None },
+        "worth a ping at once"
+    );
+    let mut told = Vec::new();
+    table.nearest_alive(&own, K, &mut told);
+    assert_eq!(told, [], "others are not told of them");
+    table.nearest(&own, K, &mut told);
+    assert_eq!(told.len(), K, "but they are good to start from");
+    // It answers from elsewhere: nobody is known to be at the saved address.
+    assert_eq!(table.heard(contact(ids[0], 2), seconds(3)), Heard::Known);
+    let entry = *table.get(&ids[0]).unwrap();
+    assert_eq!((entry.contact, entry.last_heard()), (contact(ids[0], 2), Some(seconds(3))));
+    table.nearest_alive(&own, K, &mut told);
+    assert_eq!(told, [contact(ids[0], 2)]);
+    // From now on it is known where it is.
+    let moved = table.heard(contact(ids[0], 3), seconds(4));
+    assert_eq!(moved, Heard::Moved { known: contact(ids[0], 2), last_heard: seconds(3) });
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn contact_json(contact: &Contact) -> Value {
 
 fn known_json(known: &ContactInfo) -> Value {
     let mut contact = contact_json(&known.contact);
-    contact["seconds_since_heard"] = known.last_heard.as_secs().into();
+    contact["seconds_since_heard"] = known.last_heard.map(|ago| ago.as_secs()).into();
     contact["failures"] = known.failures.into();
     contact
 }

@@ -88,13 +88,15 @@ pub enum Verdict {
     Invalid,
 }
 
-/// A session that came from elsewhere while ours was proven, and the one that we
-/// made up to answer it.
+/// The newest session that came from elsewhere while ours was proven. It is answered
+/// from one that we make up for it.
 #[derive(Debug)]
 struct Candidate {
-    ours: u32,
+    /// What the sessions that we make up depend on. A new one with each proven session,
+    /// so that nobody can repeat what was shown before.
+    secret: u64,
     theirs: u32,
-    /// Whether its sender is to be shown this session.
+    /// It has not been answered yet.
     challenge: bool,
 }
 
@@ -155,9 +157,14 @@ pub struct Connection {
 }
 
 fn random_session(rng: &mut Random) -> u32 {
+    usual_session(rng.next_u32())
+}
+
+/// The session that some random number makes.
+fn usual_session(random: u32) -> u32 {
     // 0 means "none". Below 2³¹: a C peer on a 64-bit machine takes no answer to
     // itself from a larger one, and costs us nothing to humour.
-    (rng.next_u32() >> 1).max(1)
+    (random >> 1).max(1)
 }
 
 /// Whether `a` is `b` or comes after it, both being close together on the circle.

@@ -190,20 +190,17 @@ impl Mux {
             entry.connection.break_off(ctx, &mut entry.stream.port(inbox, ctx.config.reorder_limit));
         }
         if !arrived {
-            entry.stream.keep_all(inbox);
+            entry.stream.keep(inbox, 0);
         }
         if matches!(verdict, Verdict::Invalid | Verdict::Foreign) {
             self.traffic.dropped += 1;
         }
-        if verdict == Verdict::Accepted {
+        if verdict == Verdict::Accepted || entry.connection.is_proven() && entry.link.class == Class::Unproven
+        {
             self.touch(ctx, key);
         }
         self.settle(ctx, key, before);
-        if self.buffered > ctx.config.max_buffered
-            && self.get(key).is_some_and(|e| e.stream.buffered() > before)
-        {
-            // Too much waits for what comes before it.
-            self.break_off(ctx, key);
+        if self.get(key).is_some_and(|entry| entry.stream.buffered() > before) && self.shed(ctx, key) {
             inbox.clear();
         }
         (!inbox.is_empty()).then_some(key)
@@ -216,30 +213,28 @@ impl Mux {
             return;
         };
         let before = entry.stream.buffered();
-        if used == 0 {
-            entry.stream.keep_all(inbox);
-        } else {
-            entry.stream.keep(&inbox[used.min(inbox.len())..]);
-        }
+        entry.stream.keep(inbox, used);
         let after = entry.stream.buffered();
         entry.connection.hasten();
         self.buffered = self.buffered + after - before;
         self.queue_if_ready(key);
-        if self.buffered > ctx.config.max_buffered {
-            self.break_off(ctx, key);
-        }
+        self.shed(ctx, key);
     }
 
     /// Gives up the session, because the peer's stream makes no sense, and opens a
     /// new one. Calls to the peer fail.
     pub fn break_off(&mut self, ctx: &mut Context<'_>, key: Key) {
-        let Some(entry) = self.get_mut(key) else {
-            return;
-        };
-        let before = entry.stream.buffered();
-        entry.connection.break_off(ctx, &mut entry.stream.port(&mut Vec::new(), 0));
         self.traffic.dropped += 1;
-        self.settle(ctx, key, before);
+        self.renew(ctx, key);
+    }
+
+    /// A call over this connection has gone unanswered. A Python peer of 2003 whose
+    /// stream a duplicated packet has broken acknowledges everything and answers
+    /// nothing: a new session heals it.
+    pub fn doubt(&mut self, ctx: &mut Context<'_>, key: Key) {
+        if self.get(key).is_some_and(|entry| entry.connection.is_proven() && entry.connection.is_original()) {
+            self.renew(ctx, key);
+        }
     }
 
     /// Does what is due on a connection.
@@ -382,7 +377,11 @@ impl Mux {
             self.evict(ctx, &[Class::Unproven]);
         }
         if self.entries.len() >= ctx.config.max_connections {
-            self.evict(ctx, &[Class::Unproven, Class::Usual, Class::Lasting, Class::Opened]);
+            // Lasting ones are worth more, but whoever wants to may look like one.
+            let many = self.lists.len(Class::Lasting) > ctx.config.max_connections / 2;
+            let (first, then) =
+                if many { (Class::Lasting, Class::Usual) } else { (Class::Usual, Class::Lasting) };
+            self.evict(ctx, &[Class::Unproven, first, then, Class::Opened]);
         }
         self.generation = self.generation.wrapping_add(1);
         let index = self.entries.insert(Entry {
@@ -420,6 +419,32 @@ impl Mux {
         self.buffered -= entry.stream.buffered();
         ctx.disarm(&mut entry.timer);
         self.failed.extend(entry.calls.into_iter().map(|call| (call, CallError::Unreachable)));
+    }
+
+    /// The stream of `key` has come to keep more. When that is too much in all,
+    /// connections to unproven senders go, and when that is not enough, its session:
+    /// true then.
+    fn shed(&mut self, ctx: &mut Context<'_>, key: Key) -> bool {
+        while self.buffered > ctx.config.max_buffered {
+            match self.lists.front(Class::Unproven) {
+                Some(index) if index != key.index => self.remove(ctx, self.key(index)),
+                _ => {
+                    self.break_off(ctx, key);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Opens a new session; what was under way in the old one is lost.
+    fn renew(&mut self, ctx: &mut Context<'_>, key: Key) {
+        let Some(entry) = self.get_mut(key) else {
+            return;
+        };
+        let before = entry.stream.buffered();
+        entry.connection.break_off(ctx, &mut entry.stream.port(&mut Vec::new(), 0));
+        self.settle(ctx, key, before);
     }
 
     /// The connection was used just now: it is the last of its class to go.

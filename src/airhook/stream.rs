@@ -22,19 +22,20 @@ const MAX_CUT: usize = 255;
 /// small hole at the end of a packet is not worth a message number.
 const MIN_SEGMENT: usize = 32;
 
+/// What a place for a message that waits costs beside its bytes, about.
+const SLOT: usize = 32;
+/// A buffer with more unused room than this is not kept.
+const MAX_SPARE: usize = 4096;
+
 /// Both directions of one connection's stream. Small when nothing is under way.
 #[derive(Debug, Default)]
 pub struct Stream {
     outgoing: Option<Box<Outgoing>>,
+    incoming: Option<Box<Incoming>>,
     /// The number of the next message that is cut.
     next_out: u16,
     /// The number of the next message that continues what has arrived.
     next_in: u16,
-    /// Messages that wait for an earlier one: slot i is for number `next_in` + i.
-    held: VecDeque<Option<Box<[u8]>>>,
-    held_bytes: usize,
-    /// The beginning of what has arrived in order and was not yet used up.
-    partial: Vec<u8>,
     /// Our numbering has started afresh, so what was on its way is lost.
     restarted: bool,
     /// The other side does what it must not.
@@ -55,6 +56,16 @@ struct Outgoing {
     lost: VecDeque<u16>,
 }
 
+/// What has arrived and could not be used yet.
+#[derive(Debug, Default)]
+struct Incoming {
+    /// Messages that wait for an earlier one: slot i is for number `next_in` + i.
+    held: VecDeque<Option<Box<[u8]>>>,
+    held_bytes: usize,
+    /// The beginning of what has arrived in order, and was not used up.
+    partial: Vec<u8>,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Segment {
     /// Where it starts, counted from the beginning of the stream; wraps around.
@@ -69,11 +80,12 @@ impl Stream {
         self.outgoing.get_or_insert_default().bytes.extend(bytes);
     }
 
-    /// How many bytes are kept for this stream, both ways.
+    /// How many bytes are kept for this stream, both ways, with the places that hold them.
     pub fn buffered(&self) -> usize {
-        self.outgoing.as_ref().map_or(0, |outgoing| outgoing.bytes.len())
-            + self.held_bytes
-            + self.partial.len()
+        let waiting = self.incoming.as_ref().map_or(0, |incoming| {
+            incoming.held_bytes + incoming.held.len() * SLOT + incoming.partial.capacity()
+        });
+        self.unconfirmed() + waiting
     }
 
     /// Bytes that are queued, or sent and not confirmed.
@@ -84,22 +96,38 @@ impl Stream {
     /// What had arrived before and was not used up goes back in front of what will
     /// arrive now: into `inbox`, which must be empty.
     pub fn resume(&mut self, inbox: &mut Vec<u8>) {
-        if !self.partial.is_empty() {
-            std::mem::swap(&mut self.partial, inbox);
+        if let Some(incoming) = &mut self.incoming
+            && !incoming.partial.is_empty()
+        {
+            *inbox = std::mem::take(&mut incoming.partial);
+            self.tidy();
         }
     }
 
-    /// Keeps `rest`, which makes no whole message yet.
-    pub fn keep(&mut self, rest: &[u8]) {
-        // Reserve as a growing buffer does: a large message arrives in many packets.
-        self.partial.clear();
-        self.partial.extend_from_slice(rest);
+    /// Keeps `inbox` from `used` on, which makes no whole message yet, and empties it.
+    pub fn keep(&mut self, inbox: &mut Vec<u8>, used: usize) {
+        let rest = &inbox[used.min(inbox.len())..];
+        if !rest.is_empty() {
+            let incoming = self.incoming.get_or_insert_default();
+            // Without a copy, unless the buffer is much too large for what is in it.
+            incoming.partial = if used == 0 && inbox.capacity() <= 2 * rest.len() + MAX_SPARE {
+                std::mem::take(inbox)
+            } else {
+                rest.to_vec()
+            };
+        }
+        inbox.clear();
     }
 
-    /// Keeps the whole of `inbox`, without a copy.
-    pub fn keep_all(&mut self, inbox: &mut Vec<u8>) {
-        std::mem::swap(&mut self.partial, inbox);
-        inbox.clear();
+    /// Lets go of what holds nothing any more.
+    fn tidy(&mut self) {
+        if self
+            .incoming
+            .as_ref()
+            .is_some_and(|incoming| incoming.held.is_empty() && incoming.partial.is_empty())
+        {
+            self.incoming = None;
+        }
     }
 
     /// Whether our numbering has started afresh since this was last asked: what
@@ -184,7 +212,8 @@ impl Carrier for Port<'_> {
             Fate::Lost => outgoing.lost.push_back(number),
             Fate::Confirmed => segment.confirmed = true,
         }
-        while let Some(segment) = outgoing.segments.pop_front_if(|segment| segment.confirmed) {
+        while let Some(&segment) = outgoing.segments.front().filter(|segment| segment.confirmed) {
+            outgoing.segments.pop_front();
             let length = usize::from(segment.length);
             outgoing.bytes.drain(..length);
             outgoing.cut -= length;
@@ -208,20 +237,25 @@ impl Carrier for Port<'_> {
             self.arrived = true;
             self.inbox.extend_from_slice(bytes);
             stream.next_in = stream.next_in.wrapping_add(1);
-            stream.held.pop_front();
-            while let Some(Some(bytes)) = stream.held.pop_front_if(|slot| slot.is_some()) {
-                self.inbox.extend_from_slice(&bytes);
-                stream.held_bytes -= bytes.len();
-                stream.next_in = stream.next_in.wrapping_add(1);
+            if let Some(incoming) = &mut stream.incoming {
+                incoming.held.pop_front();
+                while matches!(incoming.held.front(), Some(Some(_))) {
+                    let Some(Some(bytes)) = incoming.held.pop_front() else { break };
+                    self.inbox.extend_from_slice(&bytes);
+                    incoming.held_bytes -= bytes.len();
+                    stream.next_in = stream.next_in.wrapping_add(1);
+                }
+                stream.tidy();
             }
         } else if ahead < self.limit {
-            if stream.held.len() <= ahead {
-                stream.held.resize(ahead + 1, None);
+            let incoming = stream.incoming.get_or_insert_default();
+            if incoming.held.len() <= ahead {
+                incoming.held.resize(ahead + 1, None);
             }
-            let slot = &mut stream.held[ahead];
+            let slot = &mut incoming.held[ahead];
             if slot.is_none() {
                 *slot = Some(bytes.into());
-                stream.held_bytes += bytes.len();
+                incoming.held_bytes += bytes.len();
             }
         } else if ahead < 0x8000 {
             stream.broken = true;
@@ -235,9 +269,7 @@ impl Carrier for Port<'_> {
         self.arrived = false;
         let stream = &mut *self.stream;
         stream.next_in = 0;
-        stream.held = VecDeque::new();
-        stream.held_bytes = 0;
-        stream.partial = Vec::new();
+        stream.incoming = None;
         stream.broken = false;
     }
 

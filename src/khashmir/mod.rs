@@ -279,8 +279,10 @@ impl Khashmir {
         wait(|f| self.store_value_for_key(key, value, f))
     }
 
-    /// Refreshes the parts of the table that no lookup has touched for long, as
-    /// the node also does by itself.
+    /// Looks for a random id in each of the table's buckets, and for the node's own,
+    /// one after the other. What no lookup has touched for
+    /// [`Config::bucket_staleness`](crate::Config::bucket_staleness) the node
+    /// refreshes by itself.
     pub fn refresh_table(&self) {
         let key = self.node.key;
         let _ = self.node.handle.call_from_thread(move |reactor, ()| reactor.refresh_table(key));

@@ -74,8 +74,9 @@ enum Promise {
 pub struct ContactInfo {
     /// Who and where.
     pub contact: Contact,
-    /// How long ago it last answered.
-    pub last_heard: Duration,
+    /// How long ago it last answered. `None`: not in this run of the program, it
+    /// was saved by an earlier one.
+    pub last_heard: Option<Duration>,
     /// How many requests in a row it has left unanswered since.
     pub failures: u8,
 }
@@ -154,7 +155,7 @@ impl Node {
             .iter()
             .map(|entry| ContactInfo {
                 contact: entry.contact,
-                last_heard: now.since(entry.last_heard),
+                last_heard: entry.last_heard().map(|heard| now.since(heard)),
                 failures: entry.failures,
             })
             .collect()
@@ -289,7 +290,7 @@ impl Node {
     fn note_alive(&mut self, world: &mut World<'_>, contact: Contact) {
         let (doubtful, last_heard) = match self.table.heard(contact, world.ctx.now) {
             Heard::Full { oldest, last_heard } => (oldest, last_heard),
-            Heard::Moved { known, last_heard } => (known, last_heard),
+            Heard::Moved { known, last_heard } => (known, Some(last_heard)),
             Heard::Own | Heard::Known | Heard::Added => return,
         };
         if self.is_doubtful(world, &doubtful, last_heard) {
@@ -300,9 +301,9 @@ impl Node {
 
     /// Whether a contact has not been heard of for so long that it is worth a
     /// ping, and is not being asked already.
-    fn is_doubtful(&self, world: &World<'_>, contact: &Contact, last_heard: Time) -> bool {
-        world.ctx.now.since(last_heard) >= world.ctx.config.min_ping_interval
-            && !self.peers.mux.is_expecting(&contact.addr)
+    fn is_doubtful(&self, world: &World<'_>, contact: &Contact, last_heard: Option<Time>) -> bool {
+        let long = |heard| world.ctx.now.since(heard) >= world.ctx.config.min_ping_interval;
+        last_heard.is_none_or(long) && !self.peers.mux.is_expecting(&contact.addr)
     }
 
     fn fail_by_tid(&mut self, world: &mut World<'_>, connection: Key, tid: &[u8], why: CallError) {
@@ -320,6 +321,9 @@ impl Node {
             return;
         }
         self.peers.calls.note_failure();
+        if why == CallError::Timeout {
+            self.peers.mux.doubt(&mut world.ctx, call.connection);
+        }
         if let Some(id) = call.asked {
             let contact = Contact { id, addr: call.addr };
             match why {

@@ -16,10 +16,8 @@ use crate::wheel::Timer;
 /// Names an operation, among all of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OperationKey {
-    /// The node.
-    pub node: Key,
-    /// The operation of that node.
-    pub operation: Key,
+    pub(crate) node: Key,
+    pub(crate) operation: Key,
 }
 
 /// What an operation brought.

@@ -112,8 +112,8 @@ impl Node {
         let mut nodes = Vec::with_capacity(k + 1);
         match self.table.get(target) {
             // Who asks for a node that we know gets that one alone.
-            Some(entry) if target != asker => nodes.push(entry.contact),
-            _ => self.table.nearest(target, k + 1, &mut nodes),
+            Some(entry) if target != asker && entry.is_alive() => nodes.push(entry.contact),
+            _ => self.table.nearest_alive(target, k + 1, &mut nodes),
         }
         // Nobody needs to be told of himself, or of addresses that he cannot reach.
         nodes.retain(|node| node.id != *asker && node.addr.is_ipv4() == from.is_ipv4());

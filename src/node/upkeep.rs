@@ -11,7 +11,6 @@ use crate::id::Id;
 use crate::lookup::Goal;
 use crate::node::operation::Task;
 use crate::node::{Node, World};
-use crate::time::Time;
 use crate::wheel::Timer;
 
 /// Values deleted in one go: about 5 ms of work, for which the loop stands still.
@@ -34,7 +33,7 @@ impl Node {
     pub(super) fn start(&mut self, world: &mut World<'_>) -> Result<(), StoreError> {
         for contact in world.store.contacts(&self.resident)? {
             if contact.is_reachable() && self.peers.reaches(&contact.addr) {
-                self.table.heard(contact, Time::ZERO);
+                self.table.restore(contact, world.ctx.now);
             }
         }
         let config = world.ctx.config;

@@ -105,9 +105,10 @@ impl<D> Reactor<D> {
         self.driver.engine.cancel(now, operation)
     }
 
-    /// Refreshes the parts of the node's table that no lookup has touched for
-    /// [`Config::bucket_staleness`](crate::Config::bucket_staleness), as it also
-    /// does by itself.
+    /// Looks for a random id in each bucket of the node's table, and for its own,
+    /// one after the other. What no lookup has touched for
+    /// [`Config::bucket_staleness`](crate::Config::bucket_staleness) it refreshes
+    /// by itself.
     pub fn refresh_table(&mut self, node: NodeKey) {
         let now = self.driver.now();
         self.driver.engine.refresh_table(now, node);

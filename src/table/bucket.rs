@@ -11,10 +11,24 @@ use crate::time::Time;
 pub struct Entry {
     /// Who it is, and where.
     pub contact: Contact,
-    /// When it last gave a sign of life.
-    pub last_heard: Time,
+    /// When it last gave a sign of life, or was taken up from the store.
+    pub since: Time,
+    /// It was taken up from the store, and has given no sign of life since.
+    pub saved: bool,
     /// How many requests it has left unanswered since.
     pub failures: u8,
+}
+
+impl Entry {
+    /// When it last gave a sign of life; `None`: not in this run of the program.
+    pub fn last_heard(&self) -> Option<Time> {
+        (!self.saved).then_some(self.since)
+    }
+
+    /// Whether it has answered in this run of the program, and when it was last asked.
+    pub fn is_alive(&self) -> bool {
+        !self.saved && self.failures == 0
+    }
 }
 
 /// The contacts of a bucket, the one least recently heard of first.
@@ -49,29 +63,29 @@ impl Bucket {
 
     /// A sign of life of the contact with this id: makes it the most recent one.
     /// When its address is another one, nothing changes, and the entry is
-    /// returned. `None` when there is no such contact.
+    /// returned; but a saved one, of which nothing was heard yet, has moved.
+    /// `None` when there is no such contact.
     pub(super) fn heard(&mut self, id: &Id, addr: SocketAddr, now: Time) -> Option<Result<(), Entry>> {
         let at = self.entries.iter().position(|entry| entry.contact.id == *id)?;
         let recent = self.entries.get_mut(at..)?;
         let entry = recent.first_mut()?;
-        if entry.contact.addr != addr {
+        if entry.contact.addr != addr && !entry.saved {
             return Some(Err(*entry));
         }
-        entry.last_heard = now;
-        entry.failures = 0;
+        *entry = Entry { contact: Contact { id: *id, addr }, since: now, saved: false, failures: 0 };
         recent.rotate_left(1);
         Some(Ok(()))
     }
 
     /// Adds a contact, as the most recent one. `k` bounds the memory that is set
     /// aside, not the number.
-    pub(super) fn push(&mut self, contact: Contact, now: Time, k: usize) {
+    pub(super) fn push(&mut self, entry: Entry, k: usize) {
         let len = self.entries.len();
         if len == self.entries.capacity() {
             // Doubles as `push` does, but not beyond k.
             self.entries.reserve_exact(len.max(2).min(k.saturating_sub(len)).max(1));
         }
-        self.entries.push(Entry { contact, last_heard: now, failures: 0 });
+        self.entries.push(entry);
     }
 
     /// Counts a failure, and returns how many there have been in a row.
@@ -111,7 +125,7 @@ mod tests {
             let mut bucket = Bucket::new(Time::ZERO);
             for port in 0..k as u16 {
                 let contact = Contact { id: Id::of(&[port as u8]), addr: ([127, 0, 0, 1], port).into() };
-                bucket.push(contact, Time::ZERO, k);
+                bucket.push(Entry { contact, since: Time::ZERO, saved: false, failures: 0 }, k);
             }
             assert!(bucket.entries.capacity() <= k, "{} for k = {k}", bucket.entries.capacity());
         }

@@ -43,8 +43,8 @@ pub enum Room {
     Taken {
         /// The contact of that bucket that was heard of least recently.
         oldest: Contact,
-        /// When that was.
-        last_heard: Time,
+        /// When that was; `None`: not in this run, it was saved by an earlier one.
+        last_heard: Option<Time>,
     },
 }
 
@@ -53,7 +53,8 @@ pub enum Room {
 pub enum Heard {
     /// It bears the node's own id: nothing changes.
     Own,
-    /// It was in the table, and is the most recent of its bucket now.
+    /// It was in the table, and is the most recent of its bucket now. (A saved one
+    /// of which nothing had been heard has its new address.)
     Known,
     /// It was added.
     Added,
@@ -62,8 +63,8 @@ pub enum Heard {
     Full {
         /// The contact of that bucket that was heard of least recently.
         oldest: Contact,
-        /// When that was.
-        last_heard: Time,
+        /// When that was; `None`: not in this run, it was saved by an earlier one.
+        last_heard: Option<Time>,
     },
     /// The id is known under another address: nothing changes, since anybody may
     /// claim an id. When `known` turns out to be dead, [`Table::replace`] lets
@@ -137,7 +138,7 @@ impl Table {
             entries.filter(|entry| self.own.distance(&entry.contact.id).leading_zeros() == depth);
         match rivals.next() {
             Some(oldest) if 1 + rivals.count() >= self.k => {
-                Room::Taken { oldest: oldest.contact, last_heard: oldest.last_heard }
+                Room::Taken { oldest: oldest.contact, last_heard: oldest.last_heard() }
             }
             _ => Room::Free,
         }
@@ -150,22 +151,33 @@ impl Table {
         if contact.id == self.own {
             return Heard::Own;
         }
-        let mut index = self.index(&contact.id);
+        let index = self.index(&contact.id);
         match self.buckets[index].heard(&contact.id, contact.addr, now) {
-            Some(Ok(())) => return Heard::Known,
-            Some(Err(known)) => {
-                return Heard::Moved { known: known.contact, last_heard: known.last_heard };
-            }
-            None => {}
+            Some(Ok(())) => Heard::Known,
+            Some(Err(known)) => Heard::Moved { known: known.contact, last_heard: known.since },
+            None => self.add(Entry { contact, since: now, saved: false, failures: 0 }),
         }
+    }
+
+    /// Takes up a contact that an earlier run has saved, if there is room for it.
+    /// It counts as one that was never heard of: any other makes it worth a ping.
+    pub fn restore(&mut self, contact: Contact, now: Time) {
+        if self.room_for(&contact.id) == Room::Free {
+            self.add(Entry { contact, since: now, saved: true, failures: 0 });
+        }
+    }
+
+    /// Adds an entry whose id is neither known nor our own.
+    fn add(&mut self, entry: Entry) -> Heard {
+        let mut index = self.index(&entry.contact.id);
         while self.buckets[index].len() >= self.k {
             if index + 1 < self.buckets.len() || !self.split() {
                 let Some(oldest) = self.buckets[index].entries().first() else { break };
-                return Heard::Full { oldest: oldest.contact, last_heard: oldest.last_heard };
+                return Heard::Full { oldest: oldest.contact, last_heard: oldest.last_heard() };
             }
-            index = self.index(&contact.id);
+            index = self.index(&entry.contact.id);
         }
-        self.buckets[index].push(contact, now, self.k);
+        self.buckets[index].push(entry, self.k);
         self.len += 1;
         Heard::Added
     }
@@ -206,7 +218,7 @@ impl Table {
         let k = self.k;
         let Some((bucket, at)) = self.find(old) else { return false };
         bucket.remove(at);
-        bucket.push(new, now, k);
+        bucket.push(Entry { contact: new, since: now, saved: false, failures: 0 }, k);
         true
     }
 
@@ -223,6 +235,13 @@ impl Table {
             self.collect(target, count, out, |entry| entry.failures > 0);
             out.sort_unstable_by_key(|contact| contact.id.distance(target));
         }
+    }
+
+    /// As [`nearest`](Self::nearest), but only those that are fit to be told to others:
+    /// they have answered, in this run and last time.
+    pub fn nearest_alive(&self, target: &Id, count: usize, out: &mut Vec<Contact>) {
+        out.clear();
+        self.collect(target, count, out, Entry::is_alive);
     }
 
     /// Takes note that a lookup for `target` has gone through its bucket.

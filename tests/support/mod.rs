@@ -68,7 +68,7 @@ impl World {
             config: &self.config,
             rng: &mut self.rng,
             wheel: &mut self.wheel,
-            node: Key { index: 0, generation: 0 },
+            node: Key::new(0, 0),
             routes: &NoRoutes,
             buffer: &mut self.buffer,
         }
@@ -245,6 +245,12 @@ impl<A: Party, B: Party> Pair<A, B> {
     }
 }
 
+/// The first message, if it has at most `room` bytes.
+pub fn take_front(queue: &mut VecDeque<Vec<u8>>, room: usize) -> Option<Vec<u8>> {
+    queue.front().filter(|message| message.len() <= room)?;
+    queue.pop_front()
+}
+
 /// A carrier of single messages; each is a name that is used once.
 #[derive(Default)]
 pub struct Raw {
@@ -282,7 +288,7 @@ impl Carrier for Raw {
     }
 
     fn fill(&mut self, room: usize, packet: &mut Vec<u8>) -> Option<Token> {
-        let message = self.queue.pop_front_if(|message| message.len() <= room)?;
+        let message = take_front(&mut self.queue, room)?;
         packet.extend_from_slice(&message);
         self.token = self.token.wrapping_add(1);
         assert!(self.in_flight.insert(self.token, message).is_none());
@@ -404,12 +410,12 @@ impl<C: Carrier> Party for Ours<C> {
         let packet = Packet::parse(&out).expect("what we send can be read");
         assert_ne!(packet.session, 0);
         assert!(packet.next.is_some());
-        // A session begins with 0, or, made up for somebody unproven, with 255, repeated until proven.
-        let unproven = packet.sequence == 255 && packet.next == Some(0) && packet.messages.count() == 0;
-        let before = if unproven { 254 } else { u16::MAX };
-        let (newest, observed) = self.sessions.entry(packet.session).or_insert((before, before));
-        let repeated = unproven && *newest == 255;
-        assert!(repeated || packet.sequence == newest.wrapping_add(1), "{packet:?} after {newest}");
+        // What is offered to a second session always has the number 255, others begin with 0.
+        let offer = packet.sequence == 255 && packet.next == Some(0) && packet.messages.count() == 0;
+        let first = if offer { 254 } else { u16::MAX };
+        let (newest, observed) = self.sessions.entry(packet.session).or_insert((first, first));
+        let again = offer && *newest == 255;
+        assert!(again || packet.sequence == newest.wrapping_add(1), "number {}", packet.sequence);
         *newest = packet.sequence;
         self.session = packet.session;
         assert!(newest.wrapping_sub(*observed) <= 255, "too far ahead");

@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use khashmir::airhook::packet::{MAX_PACKET, Messages, Packet};
 use khashmir::time::Time;
 
-use super::{Party, secs};
+use super::{Party, secs, take_front};
 
 /// The bytes of messages, each behind its length less one.
 fn bytes_of<'a>(messages: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<u8> {
@@ -269,7 +269,8 @@ impl Party for Python {
         let mut size = 0;
         let mut outstanding = self.outstanding();
         while confirmed && outstanding < 255 {
-            let Some(message) = self.queue.pop_front_if(|m| m.len() + size + 13 + missed.len() <= MAX_PACKET)
+            let Some(message) =
+                take_front(&mut self.queue, MAX_PACKET.saturating_sub(size + 13 + missed.len()))
             else {
                 break;
             };
@@ -502,7 +503,7 @@ impl Party for Clib {
             let mut size = 0;
             while self.may_send() {
                 let Some(message) =
-                    self.queue.pop_front_if(|m| m.len() + size + 14 + self.missed.len() <= 1500)
+                    take_front(&mut self.queue, 1500usize.saturating_sub(size + 14 + self.missed.len()))
                 else {
                     break;
                 };

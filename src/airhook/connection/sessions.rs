@@ -1,18 +1,22 @@
 //! Who speaks with whom: agreeing on sessions, and noticing restarts.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::Hasher;
 use std::time::Duration;
 
-use super::{Candidate, Carrier, Connection, MAX_AHEAD, MAX_AHEAD_REFUSALS, random_session};
+use rand::Rng;
+
+use super::{Candidate, Carrier, Connection, MAX_AHEAD, MAX_AHEAD_REFUSALS, random_session, usual_session};
 use crate::airhook::flight::Numbers;
 use crate::airhook::packet::{Messages, Packet};
 use crate::context::Context;
 use crate::random::Random;
 use crate::time::Time;
 
-/// The number of every packet of a candidate's session. A Python peer that has
+/// The number of every packet that offers a session. A Python peer that has
 /// restarted takes numbers up to 255 only, or up to 255 above that of a packet
 /// of our proven session that came before: this one it takes in both cases.
-const CHALLENGE: u16 = MAX_AHEAD;
+const OFFER: u16 = MAX_AHEAD;
 
 impl Connection {
     /// The packet bears the session that we know, or none. Whether it is to be taken.
@@ -82,13 +86,11 @@ impl Connection {
         ctx: &mut Context<'_>,
         carrier: &mut impl Carrier,
     ) -> bool {
-        if let Some(candidate) =
-            self.candidate.take_if(|c| c.ours == packet.observed_session && c.theirs == packet.session)
-        {
+        if self.candidate.as_ref().is_some_and(|c| c.offer(packet.session) == packet.observed_session) {
             self.restart(ctx.rng, carrier);
-            self.ours = candidate.ours;
-            self.next_sequence = CHALLENGE.wrapping_add(1);
-            self.observed = CHALLENGE.wrapping_sub(1);
+            self.ours = packet.observed_session;
+            self.next_sequence = OFFER.wrapping_add(1);
+            self.observed = OFFER.wrapping_sub(1);
             self.learn(packet.session, carrier);
             return true;
         }
@@ -97,16 +99,11 @@ impl Connection {
             // packet, and a new life of the peer learns our session from it.
             return self.refuse(ctx.now);
         }
-        match &mut self.candidate {
-            Some(candidate) if candidate.theirs == packet.session => candidate.challenge = true,
-            candidate => {
-                *candidate = Some(Box::new(Candidate {
-                    ours: random_session(ctx.rng),
-                    theirs: packet.session,
-                    challenge: true,
-                }));
-            }
-        }
+        let candidate = self.candidate.get_or_insert_with(|| {
+            Box::new(Candidate { secret: ctx.rng.next_u64(), theirs: 0, challenge: false })
+        });
+        candidate.theirs = packet.session;
+        candidate.challenge = true;
         false
     }
 
@@ -187,12 +184,22 @@ impl Connection {
 }
 
 impl Candidate {
+    /// The session that we offer to theirs. It is not kept for each: then those whom a
+    /// stranger makes up would push the peer's out.
+    fn offer(&self, theirs: u32) -> u32 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.secret);
+        hasher.write_u32(theirs);
+        usual_session(hasher.finish() as u32)
+    }
+
+    /// The one packet of that session, until it is ours: nothing of theirs was taken.
     pub(super) fn emit(&self, out: &mut Vec<u8>) {
         Packet {
             observed_sequence: 0,
-            sequence: CHALLENGE,
+            sequence: OFFER,
             observed_session: self.theirs,
-            session: self.ours,
+            session: self.offer(self.theirs),
             next: Some(0),
             missed: &[],
             messages: Messages::default(),
