@@ -48,7 +48,7 @@ fn without_a_transaction_there_is_nobody_to_answer() {
         assert_eq!(Message::parse(message), Err(Rejected::Silent(Garbage::NoTransaction)));
     }
     for message in [&b"d3:tid1:te"[..], b"d3:tid1:t3:typi1ee", b"d3:tid1:t3:typlee"] {
-        assert_eq!(Message::parse(message), Err(Rejected::Silent(Garbage::NoKind)));
+        assert_eq!(Message::parse(message), Err(Rejected::Answer { tid: b"t", error: Fault::UNKNOWN_KIND }));
     }
     let longest = [b"d3:tid255:", &[b't'; 255][..], b"3:typ3:reqe"].concat();
     assert!(matches!(Message::parse(&longest), Err(Rejected::Answer { tid, .. }) if tid.len() == 255));

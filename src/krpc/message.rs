@@ -139,8 +139,6 @@ pub enum Garbage {
     NotADictionary,
     /// No transaction id of 1 to [`MAX_TID`] bytes.
     NoTransaction,
-    /// Does not say what kind of message it is.
-    NoKind,
 }
 
 impl<'a> Message<'a> {
@@ -181,8 +179,7 @@ impl<'a> Message<'a> {
             // Answered, although peers of 2003 do not: if it was a question of a
             // later generation, its sender need not wait for a timeout. No loop
             // can come of it, since an error is never answered.
-            Some(Value::Bytes(_)) => Err(Rejected::Answer { tid, error: Fault::UNKNOWN_KIND }),
-            _ => Err(Rejected::Silent(Garbage::NoKind)),
+            _ => Err(Rejected::Answer { tid, error: Fault::UNKNOWN_KIND }),
         }
     }
 }
@@ -301,7 +298,6 @@ impl fmt::Display for Garbage {
             Garbage::Bencode(error) => error.fmt(f),
             Garbage::NotADictionary => f.write_str("a message must be a dictionary"),
             Garbage::NoTransaction => write!(f, "a message needs a `tid` of 1 to {MAX_TID} bytes"),
-            Garbage::NoKind => f.write_str("a message needs a `typ`"),
         }
     }
 }
