@@ -13,7 +13,7 @@ use crate::krpc::message::{Method, Response};
 use crate::lookup::{Goal, Lookup, Step};
 use crate::node::operation::{Event, Operation, OperationKey, Outcome, Task};
 use crate::node::peers::Waiter;
-use crate::node::{Node, Promise, World};
+use crate::node::{Node, Waiting, World};
 use crate::publish::Publish;
 
 /// How many different values one search reports at most: more would be no
@@ -174,13 +174,15 @@ impl Node {
         };
         let (key, value) = (*key, std::mem::take(value));
         let taken = self.take_value(world, &key, &value);
+        if taken.is_ok() {
+            self.promise(world, Waiting::Own(operation));
+        }
         if let Some(Operation { task: Task::Storing { publish, value: place, .. }, .. }) =
             self.operations.get_mut(operation)
         {
             *place = value;
-            match taken {
-                Ok(()) => self.promised.push(Promise::Own(operation)),
-                Err(_) => publish.on_failure(&self.id),
+            if taken.is_err() {
+                publish.on_failure(&self.id);
             }
         }
     }

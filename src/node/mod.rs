@@ -62,7 +62,14 @@ pub struct Node {
 
 /// A value was accepted, and somebody waits to hear so. They do when it is committed.
 #[derive(Debug)]
-enum Promise {
+struct Promise {
+    to: Waiting,
+    /// How often writes had been undone when it was written: once more, and it is lost.
+    rollbacks: u64,
+}
+
+#[derive(Debug)]
+enum Waiting {
     /// A peer, with this transaction id.
     Reply(Key, Vec<u8>),
     /// An operation of ours, for which this node itself is one of the holders.
@@ -178,6 +185,11 @@ impl Node {
             calls_pending: self.peers.calls.pending(),
             calls_failed: self.peers.calls.failed(),
         }
+    }
+
+    /// Bytes kept for the streams of all peers.
+    pub fn buffered(&self) -> usize {
+        self.peers.mux.buffered()
     }
 
     // -- input

@@ -8,7 +8,7 @@ use crate::context::Key;
 use crate::id::Id;
 use crate::krpc::message::{self, Fault, Method, Request};
 use crate::node::peers::Waiter;
-use crate::node::{Node, Promise, World};
+use crate::node::{Node, Promise, Waiting, World};
 use crate::store::Put;
 use crate::table::Room;
 
@@ -33,7 +33,7 @@ impl Node {
             Method::FindNode { target } => self.answer_with_nodes(world, connection, from, request, &target),
             Method::FindValue { key } => self.find_value(world, connection, from, request, &key),
             Method::StoreValue { key, value } => match self.take_value(world, &key, value) {
-                Ok(()) => self.promised.push(Promise::Reply(connection, tid.to_vec())),
+                Ok(()) => self.promise(world, Waiting::Reply(connection, tid.to_vec())),
                 Err(refusal) => self.refuse(world, connection, tid, refusal),
             },
         }
@@ -144,24 +144,32 @@ impl Node {
         }
     }
 
+    /// Somebody waits for what was just written to be committed.
+    pub(super) fn promise(&mut self, world: &World<'_>, to: Waiting) {
+        self.promised.push(Promise { to, rollbacks: world.store.rollbacks() });
+    }
+
     /// Whether somebody waits for what was written to be committed.
     pub fn has_promises(&self) -> bool {
         !self.promised.is_empty()
     }
 
-    /// What was written is committed, or (`kept` false) is lost: those who wait hear so.
-    pub fn settle_promises(&mut self, world: &mut World<'_>, kept: bool) {
-        for promise in std::mem::take(&mut self.promised) {
-            match promise {
-                Promise::Reply(connection, tid) if kept => {
+    /// What was written is committed, or was undone: those who wait hear so.
+    pub fn settle_promises(&mut self, world: &mut World<'_>) {
+        let committed = world.store.rollbacks();
+        for Promise { to, rollbacks } in std::mem::take(&mut self.promised) {
+            // Any failure since, even of a read, has undone the whole transaction.
+            let kept = rollbacks == committed;
+            match to {
+                Waiting::Reply(connection, tid) if kept => {
                     self.peers.reply(&mut world.ctx, connection, |out, own| {
                         message::response_empty(out, &tid, own);
                     });
                 }
-                Promise::Reply(connection, tid) => {
+                Waiting::Reply(connection, tid) => {
                     self.refuse(world, connection, &tid, "this node cannot store values now");
                 }
-                Promise::Own(operation) => self.own_stored(world, operation, kept),
+                Waiting::Own(operation) => self.own_stored(world, operation, kept),
             }
         }
         self.settle_failures(world);

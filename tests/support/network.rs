@@ -400,6 +400,15 @@ impl Network {
             return false;
         };
         self.now = self.now.max(next);
+        self.deliver();
+        self.engine.handle_timeout(self.now);
+        self.peers.values_mut().for_each(|peer| peer.handle_timeout(self.now));
+        self.drain();
+        true
+    }
+
+    /// Delivers what has arrived, and lets nobody speak yet.
+    pub fn deliver(&mut self) {
         while let Some(entry) = self.wire.first_entry().filter(|entry| entry.key().0 <= self.now) {
             let (from, to, datagram) = entry.remove();
             if self.dead.contains(&to) {
@@ -409,10 +418,6 @@ impl Network {
                 peer.receive(self.now, from, &datagram);
             }
         }
-        self.engine.handle_timeout(self.now);
-        self.peers.values_mut().for_each(|peer| peer.handle_timeout(self.now));
-        self.drain();
-        true
     }
 
     /// Runs for `span`.
