@@ -14,7 +14,13 @@ use network::*;
 use rand::RngExt;
 
 /// The nearest of all nodes to `target`, this one aside.
-fn nearest(network: &Network, nodes: &[NodeKey], target: Id, but: Option<NodeKey>, count: usize) -> Vec<Contact> {
+fn nearest(
+    network: &Network,
+    nodes: &[NodeKey],
+    target: Id,
+    but: Option<NodeKey>,
+    count: usize,
+) -> Vec<Contact> {
     let others = nodes.iter().filter(|&&node| Some(node) != but);
     let mut contacts: Vec<_> = others.map(|&node| network.contact(node)).collect();
     contacts.sort_by_key(|contact| contact.id.distance(&target));
@@ -39,12 +45,19 @@ fn lives(seed: u64, count: u32, bad: Badness, exact: bool) -> u64 {
         let Outcome::Nodes(Ok(found)) = the_one(network.wait(close)) else { panic!("no nodes") };
         let best = nearest(&network, &nodes, network.contact(node).id, Some(node), config.k);
         let right = found.iter().filter(|contact| best.contains(contact)).count();
-        assert!(right == config.k || !exact && right + 1 >= config.k, "node {n} finds {right} of {}", config.k);
+        assert!(
+            right == config.k || !exact && right + 1 >= config.k,
+            "node {n} finds {right} of {}",
+            config.k
+        );
     }
     for (n, &node) in nodes.iter().enumerate() {
         let other = network.contact(nodes[(n * 37 + 11) % nodes.len()]);
         let found = network.find_node(node, other.id);
-        assert!(other.addr == address(n as u32) || found.first() == Some(&other), "{n} does not find {other}");
+        assert!(
+            other.addr == address(n as u32) || found.first() == Some(&other),
+            "{n} does not find {other}"
+        );
     }
     let mut values = Vec::new();
     for n in 0..8usize {

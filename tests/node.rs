@@ -191,7 +191,7 @@ fn a_search_collects_what_the_nearest_nodes_hold() {
         }
     }
     network.run(secs(2));
-    for node in [nodes[0], nodes[11], nodes[29]] {
+    for &node in &nodes {
         let found = network.find_values(node, key);
         let distinct: BTreeSet<_> = found.iter().cloned().collect();
         assert_eq!(found.len(), distinct.len(), "a value is reported once");
@@ -250,8 +250,10 @@ fn nothing_that_a_message_may_hold_does_harm() {
             let mut out = Vec::new();
             match n % 10 {
                 0 => message::request(&mut out, &tid, &sender, &Method::Ping).expect("short"),
-                1 => message::request(&mut out, &tid, &sender, &Method::FindNode { target: key }).expect("short"),
-                2 => message::request(&mut out, &tid, &sender, &Method::FindNode { target: id }).expect("short"),
+                1 => message::request(&mut out, &tid, &sender, &Method::FindNode { target: key })
+                    .expect("short"),
+                2 => message::request(&mut out, &tid, &sender, &Method::FindNode { target: id })
+                    .expect("short"),
                 3..6 => message::request(&mut out, &tid, &sender, &Method::StoreValue { key, value })
                     .expect("short"),
                 6 => message::request(&mut out, &tid, &sender, &Method::FindValue { key }).expect("short"),
@@ -306,7 +308,12 @@ fn a_promise_that_cannot_be_kept_is_not_made() {
     network.peer(address(1), Id::of(b"peer"), silent());
     for n in 0..300u32 {
         let value = n.to_be_bytes().repeat(2500);
-        network.ask(address(1), address(0), b"1", &Method::StoreValue { key: Id::of(b"long"), value: &value });
+        network.ask(
+            address(1),
+            address(0),
+            b"1",
+            &Method::StoreValue { key: Id::of(b"long"), value: &value },
+        );
         network.run(ms(200));
     }
     assert_eq!(network.stats(node).values, 300);

@@ -265,6 +265,9 @@ impl Node {
             match call.waiter {
                 Waiter::Contact(operation) => self.contact_answered(world, operation, contact),
                 Waiter::Step(operation) => self.step_answered(world, operation, &contact, response),
+                Waiter::Neighbours(operation) => {
+                    self.neighbours_answered(world, operation, &contact, response);
+                }
                 Waiter::Greeting | Waiter::Verdict(_) => {}
             }
         }
@@ -347,7 +350,9 @@ impl Node {
         }
         match call.waiter {
             Waiter::Contact(operation) => self.contact_failed(world, operation, why),
-            Waiter::Step(operation) => self.step_failed(world, operation, call.asked),
+            Waiter::Step(operation) | Waiter::Neighbours(operation) => {
+                self.step_failed(world, operation, call.asked);
+            }
             Waiter::Greeting => {}
             Waiter::Verdict(newcomer) => {
                 if let (Some(id), false) = (call.asked, matches!(why, CallError::Refused(_))) {
@@ -366,6 +371,7 @@ impl Node {
         let method = match call.waiter {
             Waiter::Contact(_) | Waiter::Greeting | Waiter::Verdict(_) => Some(Method::Ping),
             Waiter::Step(operation) => self.operations.method(operation),
+            Waiter::Neighbours(operation) => self.operations.neighbours(operation),
         };
         match method {
             Some(method) => self.peers.repeat(&mut world.ctx, call, &method),

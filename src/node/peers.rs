@@ -24,6 +24,8 @@ pub enum Waiter {
     Contact(Key),
     /// A lookup, or the publishing of a value.
     Step(Key),
+    /// A search for values, which has those of the peer that was asked: who is near?
+    Neighbours(Key),
     /// The table: the one who called us, is it there?
     Greeting,
     /// The table: is the contact that was asked dead, so that this newcomer may

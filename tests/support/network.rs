@@ -82,7 +82,9 @@ pub fn silent() -> Habit {
 pub fn names(nodes: Vec<Contact>) -> Habit {
     let mut polite = polite();
     Box::new(move |own, from, message, out| match message {
-        Message::Request(Request { tid, method: Method::FindNode { .. } | Method::FindValue { .. }, .. }) => {
+        Message::Request(Request {
+            tid, method: Method::FindNode { .. } | Method::FindValue { .. }, ..
+        }) => {
             message::response_nodes(out, tid, own, &nodes);
         }
         _ => polite(own, from, message, out),
