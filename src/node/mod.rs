@@ -305,7 +305,9 @@ impl Node {
         let (doubtful, last_heard) = match self.table.heard(contact, world.ctx.now) {
             Heard::Full { oldest, last_heard } => (oldest, last_heard),
             Heard::Moved { known, last_heard } => (known, last_heard),
-            Heard::Own | Heard::Known | Heard::Added => return,
+            // Else one peer could fill the table with ids that it makes up.
+            Heard::Added => return self.table.drop_others_at(&contact),
+            Heard::Own | Heard::Known => return,
         };
         if self.is_doubtful(world, &doubtful, last_heard) {
             let waiter = Waiter::Verdict(contact);
@@ -359,6 +361,9 @@ impl Node {
                     let old = Contact { id, addr: call.addr };
                     if !self.table.replace(&old, newcomer, world.ctx.now) {
                         self.table.heard(newcomer, world.ctx.now);
+                    }
+                    if self.table.get(&newcomer.id).is_some_and(|entry| entry.contact == newcomer) {
+                        self.table.drop_others_at(&newcomer);
                     }
                 }
             }
