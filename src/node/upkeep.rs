@@ -73,10 +73,14 @@ impl Node {
             }
             Due::Refresh => {
                 let staleness = config.bucket_staleness;
-                if let Some(target) = self.table.stale(world.ctx.now, staleness, world.ctx.rng) {
-                    // Touched now, so that it is not found again before its turn.
+                // While others wait for their turn, this one can wait too.
+                if self.upkeep.targets.is_empty()
+                    && let Some(target) = self.table.stale(world.ctx.now, staleness, world.ctx.rng)
+                {
+                    // Touched even when there is nobody to ask.
                     self.table.touch(&target, world.ctx.now);
-                    self.refresh(world, [target]);
+                    self.upkeep.targets.push(target);
+                    self.refresh_next(world);
                 }
                 self.arm_refresh(&mut world.ctx);
             }
@@ -98,7 +102,11 @@ impl Node {
         let mut targets: Vec<Id> =
             (0..self.table.buckets()).map(|depth| self.id.random_sharing(depth, world.ctx.rng)).collect();
         targets.push(self.id);
-        self.refresh(world, targets);
+        // Those that wait would be done twice.
+        let idle = std::mem::replace(&mut self.upkeep.targets, targets).is_empty();
+        if idle {
+            self.refresh_next(world);
+        }
         self.settle_failures(world);
     }
 
@@ -118,17 +126,12 @@ impl Node {
         self.checkpoint(world)
     }
 
-    fn refresh(&mut self, world: &mut World<'_>, targets: impl IntoIterator<Item = Id>) {
-        let idle = self.upkeep.targets.is_empty();
-        self.upkeep.targets.extend(targets);
-        if idle {
-            self.refresh_next(world);
-        }
-    }
-
     /// Starts the next of the refreshes that wait, if there is one.
     pub(super) fn refresh_next(&mut self, world: &mut World<'_>) {
-        if let Some(target) = self.upkeep.targets.pop() {
+        if self.table.is_empty() {
+            // Nobody to ask: each would end at once, inside the one before it.
+            self.upkeep.targets.clear();
+        } else if let Some(target) = self.upkeep.targets.pop() {
             let lookup = self.lookup(world, target, Goal::Closest);
             self.begin(world, Task::Refresh(lookup), None);
         }
