@@ -88,12 +88,16 @@ impl Node {
         }
     }
 
-    /// Writes the contacts to the store.
+    /// Writes the contacts to the store. With none, those saved before stay: after
+    /// a time without network they are the only way back.
     ///
     /// # Errors
     ///
     /// When the store cannot be written.
     pub fn checkpoint(&mut self, world: &mut World<'_>) -> Result<(), StoreError> {
+        if self.table.is_empty() {
+            return Ok(());
+        }
         world.store.save_contacts(&self.resident, self.table.iter().map(|entry| entry.contact))
     }
 
