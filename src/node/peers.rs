@@ -134,9 +134,16 @@ impl Peers {
         Some(call)
     }
 
-    /// Whether this peer takes its answers so slowly that it is to get no more.
+    /// Whether this peer takes its answers so slowly that it is to get no more. While
+    /// streams have no room in all, that is each that has not taken the last one.
     pub fn is_congested(&self, ctx: &Context<'_>, connection: Key) -> bool {
-        self.mux.unconfirmed(connection) > MAX_UNCONFIRMED || self.mux.buffered() > ctx.config.max_buffered
+        let unconfirmed = self.mux.unconfirmed(connection);
+        unconfirmed > MAX_UNCONFIRMED || (unconfirmed > 0 && self.is_full(ctx))
+    }
+
+    /// Whether streams have no room in all: then there are short answers only.
+    pub fn is_full(&self, ctx: &Context<'_>) -> bool {
+        self.mux.buffered() > ctx.config.max_buffered
     }
 
     /// Answers a request: `write` appends the answer, given our contact as the

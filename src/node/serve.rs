@@ -76,6 +76,9 @@ impl Node {
         request: &Request<'_>,
         key: &Id,
     ) {
+        if self.peers.is_full(&world.ctx) {
+            return self.refuse(world, connection, request.tid, "this node is too busy to look now");
+        }
         // A random place to start from, so that each value has the same chance
         // when not all fit into an answer.
         let start = Id::random(world.ctx.rng);
@@ -83,7 +86,8 @@ impl Node {
         let mut room = message::MAX_BODY;
         let stored_after = world.ctx.unix.minus(world.ctx.config.value_lifetime);
         let read = world.store.values(&mut self.resident, key, stored_after, &start, |value| {
-            room = room.saturating_sub(value.len());
+            // Its length goes in front, in a digit and a colon at least.
+            room = room.saturating_sub(value.len() + 2);
             values.push(value.to_vec());
             if room > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });

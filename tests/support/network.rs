@@ -187,6 +187,8 @@ pub struct Network {
     pub bad: Badness,
     /// Whoever is here neither receives nor sends.
     pub dead: BTreeSet<SocketAddr>,
+    /// Whoever is here sends, and receives nothing: a sender of forged addresses.
+    pub deaf: BTreeSet<SocketAddr>,
     pub peers: BTreeMap<SocketAddr, Peer>,
     /// What operations have brought that was not asked for yet.
     pub outcomes: BTreeMap<OperationKey, Vec<Outcome>>,
@@ -209,6 +211,7 @@ impl Network {
             now: Time::ZERO,
             bad: Badness::default(),
             dead: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             peers: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             sent: 0,
@@ -331,7 +334,7 @@ impl Network {
         self.hash.write_u64(self.now.as_micros());
         self.hash.write(format!("{from} {to}").as_bytes());
         self.hash.write(datagram);
-        if self.dead.contains(&from) || self.dead.contains(&to) {
+        if self.dead.contains(&from) || self.dead.contains(&to) || self.deaf.contains(&to) {
             return;
         }
         let copies = if self.rng.random_bool(self.bad.duplicate) { 2 } else { 1 };
@@ -346,6 +349,13 @@ impl Network {
             let at = self.now + Duration::from_micros(delay);
             self.wire.insert((at, self.sent << 1 | copies & 1), (from, to, datagram.to_vec()));
         }
+    }
+
+    /// What is on its way to an address, taken off it.
+    pub fn intercept(&mut self, addr: SocketAddr) -> Vec<Vec<u8>> {
+        self.drain();
+        let taken = self.wire.extract_if(.., |_, (_, to, _)| *to == addr);
+        taken.map(|(_, (_, _, datagram))| datagram).collect()
     }
 
     /// Names everything that was sent so far, and when.
