@@ -321,3 +321,41 @@ fn lookups_go_on_when_peers_restart_in_their_middle() {
         assert!(network.now - begun < secs(3), "{:?}", network.now - begun);
     }
 }
+
+/// Who asks for a node that is known gets that one alone; but not when it is no use
+/// to him: then those around it.
+#[test]
+fn a_known_target_is_named_alone_if_it_is_of_use() {
+    let local = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), 4000);
+    let mut network = Network::new(1);
+    let node =
+        network.node_with(address(0), local, khashmir::NodeOptions { id: Some(own()), ..Default::default() });
+    let peers: Vec<_> = (1..=5).map(|n| network.peer(address(n), far(n as u8), polite())).collect();
+    for peer in &peers {
+        network.introduce(node, peer.addr);
+    }
+    let named = |network: &mut Network, peer: SocketAddr, target: Id| {
+        network.at(peer).received.clear();
+        network.ask(peer, address(0), b"1", &Method::FindNode { target });
+        network.run(secs(12));
+        let mut answers = network.at(peer).take(|message| match message {
+            Message::Response(response) => response.nodes().map(Iterator::collect::<Vec<_>>),
+            _ => None,
+        });
+        assert_eq!(answers.len(), 1);
+        answers.remove(0)
+    };
+    assert_eq!(named(&mut network, peers[0].addr, far(3)), [peers[2]]);
+    // Those near to a name, not the one who bears it, when he asks himself.
+    assert_eq!(named(&mut network, peers[2].addr, far(3)).len(), 4);
+    // It has left a request unanswered.
+    network.dead.insert(peers[2].addr);
+    network.find_node(node, far(3));
+    assert!(named(&mut network, peers[0].addr, far(3)).len() >= 3);
+    // It cannot be reached from there.
+    let other = "[2001:db8::1]:4000".parse().expect("an address");
+    let newcomer = network.peer(other, far(9), polite());
+    let last = network.peer("[2001:db8::2]:4000".parse().expect("an address"), far(10), polite());
+    network.introduce(node, newcomer.addr);
+    assert_eq!(named(&mut network, last.addr, far(4)), [newcomer]);
+}

@@ -113,14 +113,15 @@ impl Node {
     ) {
         let k = world.ctx.config.k;
         let asker = &request.sender;
+        // Nobody needs to be told of himself, or of addresses that he cannot reach.
+        let of_use = |node: &Contact| node.id != *asker && node.addr.is_ipv4() == from.is_ipv4();
         let mut nodes = Vec::with_capacity(k + 1);
         match self.table.get(target) {
-            // Who asks for a node that we know gets that one alone.
-            Some(entry) if target != asker => nodes.push(entry.contact),
+            // Who asks for a node that we know, and that seems to be there, gets that one alone.
+            Some(entry) if entry.failures == 0 && of_use(&entry.contact) => nodes.push(entry.contact),
             _ => self.table.nearest(target, k + 1, &mut nodes),
         }
-        // Nobody needs to be told of himself, or of addresses that he cannot reach.
-        nodes.retain(|node| node.id != *asker && node.addr.is_ipv4() == from.is_ipv4());
+        nodes.retain(of_use);
         nodes.truncate(k);
         self.peers.reply(&mut world.ctx, connection, |out, own| {
             message::response_nodes(out, request.tid, own, &nodes);
