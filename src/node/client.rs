@@ -12,7 +12,7 @@ use crate::id::Id;
 use crate::krpc::message::{Method, Response};
 use crate::lookup::{Goal, Lookup, Step};
 use crate::node::operation::{Event, Operation, OperationKey, Outcome, Task};
-use crate::node::peers::Waiter;
+use crate::node::peers::{Overdue, Waiter};
 use crate::node::{Node, Waiting, World};
 use crate::publish::Publish;
 
@@ -273,6 +273,21 @@ impl Node {
                 Some(nodes) => lookup.on_reply(&from.id, nodes.filter(|node| peers.reaches(&node.addr))),
                 // Not what was asked for.
                 None => lookup.on_failure(&from.id),
+            }
+            self.advance(world, key);
+        }
+    }
+
+    /// A request of an operation goes unanswered for longer than usual. A lookup first
+    /// asks another peer beside, and then goes on without: an answer still counts if it
+    /// comes before the end. Not while the peer may be busy sending values.
+    pub(super) fn step_overdue(&mut self, world: &mut World<'_>, overdue: &Overdue) {
+        let key = overdue.operation;
+        if let Some(lookup) = self.operations.get_mut(key).and_then(|operation| operation.task.lookup_mut()) {
+            if overdue.late {
+                lookup.on_slow(&overdue.asked);
+            } else if overdue.silent || lookup.goal() != Goal::Values {
+                lookup.on_failure(&overdue.asked);
             }
             self.advance(world, key);
         }

@@ -278,7 +278,10 @@ impl Node {
         match due {
             Due::Connection(key) => self.peers.mux.handle_timeout(&mut world.ctx, key),
             Due::Idle => self.peers.mux.handle_idle(&mut world.ctx),
-            Due::Call(key) => self.fail_call(world, key, CallError::Timeout),
+            Due::Call(key) => match self.peers.overdue(&mut world.ctx, key) {
+                Some(overdue) => self.step_overdue(world, &overdue),
+                None => self.fail_call(world, key, CallError::Timeout),
+            },
             Due::Operation(key) => self.deadline_passed(world, key),
             Due::Expiry | Due::Checkpoint | Due::Refresh => self.maintain(world, due),
         }
