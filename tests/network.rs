@@ -268,3 +268,20 @@ fn a_network_outlives_its_nodes() {
         }
     }
 }
+
+#[test]
+fn unusual_settings_work() {
+    for (k, concurrent_requests) in [(1, 1), (1, 64), (2, 3), (64, 1), (64, 64)] {
+        let config = Config { k, concurrent_requests, store_redundancy: 1, ..Config::default() };
+        let (mut network, nodes) = Network::joined(6, 16, &config);
+        for n in 0..4 {
+            let key = Id::of(&[n as u8]);
+            let Outcome::Stored(Ok(holders)) = network.store(nodes[n], key, &[7]) else {
+                panic!("not stored with k = {k}")
+            };
+            assert!((1..=k.min(16)).contains(&holders.len()));
+            // With k = 1 a table knows too little to find the one holder for sure.
+            assert!(k == 1 || network.find_values(nodes[n + 8], key) == [[7]], "k = {k}");
+        }
+    }
+}

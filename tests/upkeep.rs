@@ -250,3 +250,31 @@ fn a_lonely_node_sleeps() {
     assert!(wakes < 1000, "{wakes}");
     assert_eq!(network.stats(node).packets_out, 0);
 }
+
+/// Whoever wants something never to happen sets the longest time there is.
+#[test]
+fn the_longest_times_mean_never() {
+    use std::time::Duration;
+    let config = Config {
+        min_ping_interval: Duration::MAX,
+        bucket_staleness: Duration::MAX,
+        request_timeout: Duration::MAX,
+        operation_timeout: Duration::MAX,
+        value_lifetime: Duration::MAX,
+        checkpoint_interval: Duration::MAX,
+        first_expiry: Duration::MAX,
+        expiry_interval: Duration::MAX,
+        max_probe: Duration::MAX,
+        connection_idle: Duration::MAX,
+        lasting_idle: Duration::MAX,
+        ..Config::default()
+    };
+    let (mut network, nodes) = Network::joined(1, 12, &config);
+    let key = Id::of(b"key");
+    assert!(matches!(network.store(nodes[0], key, b"value"), Outcome::Stored(Ok(_))));
+    network.dead.insert(address(3));
+    let never = network.engine.find_values(network.now, nodes[1], key, Some(Duration::MAX));
+    network.run(secs(400 * 24 * HOUR));
+    assert!(network.outcomes.get(&never).is_some_and(|outcomes| outcomes.iter().any(ends)));
+    assert_eq!(network.find_values(nodes[7], key), [b"value"]);
+}

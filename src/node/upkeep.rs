@@ -144,8 +144,8 @@ impl Node {
     /// A checkpoint comes give or take 10 % of its interval, so that the nodes of
     /// a machine do not all write at once.
     fn arm_checkpoint(&mut self, ctx: &mut Context<'_>) {
-        let share = ctx.rng.random_range(0.9..1.1);
-        let at = ctx.now + ctx.config.checkpoint_interval.mul_f64(share);
+        let thousandths = ctx.rng.random_range(900..1100);
+        let at = ctx.now + ctx.config.checkpoint_interval.saturating_mul(thousandths) / 1000;
         self.upkeep.checkpoint = Some(ctx.arm(at, Due::Checkpoint));
     }
 
