@@ -231,6 +231,18 @@ impl Engine {
         self.nodes.is_empty()
     }
 
+    /// How many timers are armed, for tests.
+    #[doc(hidden)]
+    pub fn timers(&self) -> usize {
+        self.wheel.len()
+    }
+
+    /// How many bytes a node keeps for the streams of its peers, for tests.
+    #[doc(hidden)]
+    pub fn buffered(&self, node: NodeKey) -> usize {
+        self.slot(node).map_or(0, |slot| slot.node.buffered())
+    }
+
     // -- input
 
     /// What time of day it is at `now`. The core remembers it; tell it again
@@ -452,22 +464,23 @@ impl Engine {
     /// Commits what was written, and lets nodes keep their promises, or take them back.
     fn commit(&mut self) -> Result<(), StoreError> {
         let mut result = Ok(());
-        let mut lost = Vec::new();
-        for database in std::mem::take(&mut self.written) {
-            let Some(store) = self.databases.get_mut(database) else {
-                continue;
-            };
-            if let Err(error) = store.commit() {
-                log::error!("what was written to a store is lost: {error}");
-                lost.push(database);
-                result = Err(error);
+        // Again, when an operation that goes on with that has written something: its
+        // answers must not wait for whatever happens next.
+        while !(self.written.is_empty() && self.promising.is_empty()) {
+            for database in std::mem::take(&mut self.written) {
+                let Some(store) = self.databases.get_mut(database) else {
+                    continue;
+                };
+                if let Err(error) = store.commit() {
+                    log::error!("what was written to a store is lost: {error}");
+                    result = Err(error);
+                }
             }
-        }
-        for key in std::mem::take(&mut self.promising) {
-            if let Some(slot) = self.slot_mut(key) {
-                slot.promising = false;
-                let kept = !lost.contains(&slot.database);
-                self.with(key, |node, world| node.settle_promises(world, kept));
+            for key in std::mem::take(&mut self.promising) {
+                if let Some(slot) = self.slot_mut(key) {
+                    slot.promising = false;
+                    self.with(key, Node::settle_promises);
+                }
             }
         }
         result

@@ -32,8 +32,10 @@ pub struct Call<W> {
     pub waiter: W,
     /// When it is given up.
     pub deadline: Time,
-    /// The timer for that.
+    /// The timer for that, or for something before it.
     pub timer: Timer,
+    /// Whether its waiter was told that it takes longer than usual.
+    pub late: bool,
     /// Whether it was sent again after its peer had restarted.
     pub repeated: bool,
 }
@@ -97,6 +99,12 @@ impl<W> Calls<W> {
     pub fn get(&self, key: Key) -> Option<&Call<W>> {
         let slot = self.slots.get(key.index as usize)?;
         (slot.generation == key.generation).then_some(&slot.call)
+    }
+
+    /// The same, to change it.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Call<W>> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        (slot.generation == key.generation).then_some(&mut slot.call)
     }
 
     /// Takes a call out: it has its answer, or never will.

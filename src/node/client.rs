@@ -12,8 +12,8 @@ use crate::id::Id;
 use crate::krpc::message::{Method, Response};
 use crate::lookup::{Goal, Lookup, Step};
 use crate::node::operation::{Event, Operation, OperationKey, Outcome, Task};
-use crate::node::peers::Waiter;
-use crate::node::{Node, Promise, World};
+use crate::node::peers::{Overdue, Waiter};
+use crate::node::{Node, Waiting, World};
 use crate::publish::Publish;
 
 /// How many different values one search reports at most: more would be no
@@ -79,7 +79,9 @@ impl Node {
         let stored_after = world.ctx.unix.minus(world.ctx.config.value_lifetime);
         let start = Id::new([0; 20]);
         let read = world.store.values(&mut self.resident, &key, stored_after, &start, |value| {
-            values.push(value.to_vec());
+            if !value.is_empty() {
+                values.push(value.to_vec());
+            }
             ControlFlow::Continue(())
         });
         if let Err(error) = read {
@@ -177,13 +179,15 @@ impl Node {
         };
         let (key, value) = (*key, std::mem::take(value));
         let taken = self.take_value(world, &key, &value);
+        if taken.is_ok() {
+            self.promise(world, Waiting::Own(operation));
+        }
         if let Some(Operation { task: Task::Storing { publish, value: place, .. }, .. }) =
             self.operations.get_mut(operation)
         {
             *place = value;
-            match taken {
-                Ok(()) => self.promised.push(Promise::Own(operation)),
-                Err(_) => publish.on_failure(&self.id),
+            if taken.is_err() {
+                publish.on_failure(&self.id);
             }
         }
     }
@@ -242,30 +246,54 @@ impl Node {
         let Some(operation) = self.operations.get_mut(key) else {
             return;
         };
-        let mut values = Vec::new();
-        match &mut operation.task {
-            Task::Contact => {}
-            Task::Storing { publish, .. } => publish.on_accept(&from.id),
-            task => {
-                let wants_values = matches!(task, Task::Values { .. });
-                if let Some(lookup) = task.lookup_mut() {
-                    match (response.nodes(), response.values()) {
-                        (_, Some(found)) if wants_values => {
-                            lookup.on_values(&from.id);
-                            values.extend(found.filter(|value| !value.is_empty()).map(<[u8]>::to_vec));
-                        }
-                        (Some(nodes), _) => {
-                            let peers = &self.peers;
-                            lookup.on_reply(&from.id, nodes.filter(|node| peers.reaches(&node.addr)));
-                        }
-                        // Neither: not what was asked for.
-                        (None, _) => lookup.on_failure(&from.id),
-                    }
-                }
-            }
+        if let (Task::Values { lookup, .. }, Some(found)) = (&operation.task, response.values()) {
+            // Who holds values names no nodes, and yet knows best who else does: its
+            // neighbours. They may hold others.
+            let method = Method::FindNode { target: *lookup.target() };
+            self.peers.call(&mut world.ctx, from.addr, Some(from.id), Waiter::Neighbours(key), &method);
+            self.report(world, key, found.filter(|value| !value.is_empty()).map(<[u8]>::to_vec).collect());
+            return;
         }
-        self.report(world, key, values);
-        self.advance(world, key);
+        if let Task::Storing { publish, .. } = &mut operation.task {
+            publish.on_accept(&from.id);
+            self.advance(world, key);
+        } else {
+            self.neighbours_answered(world, key, from, response);
+        }
+    }
+
+    /// A peer has named the nodes that it knows near a lookup's target.
+    pub(super) fn neighbours_answered(
+        &mut self,
+        world: &mut World<'_>,
+        key: Key,
+        from: &Contact,
+        response: &Response<'_>,
+    ) {
+        if let Some(lookup) = self.operations.get_mut(key).and_then(|operation| operation.task.lookup_mut()) {
+            let peers = &self.peers;
+            match response.nodes() {
+                Some(nodes) => lookup.on_reply(&from.id, nodes.filter(|node| peers.reaches(&node.addr))),
+                // Not what was asked for.
+                None => lookup.on_failure(&from.id),
+            }
+            self.advance(world, key);
+        }
+    }
+
+    /// A request of an operation goes unanswered for longer than usual. A lookup first
+    /// asks another peer beside, and then goes on without: an answer still counts if it
+    /// comes before the end. Not while the peer may be busy sending values.
+    pub(super) fn step_overdue(&mut self, world: &mut World<'_>, overdue: &Overdue) {
+        let key = overdue.operation;
+        if let Some(lookup) = self.operations.get_mut(key).and_then(|operation| operation.task.lookup_mut()) {
+            if overdue.late {
+                lookup.on_slow(&overdue.asked);
+            } else if overdue.silent || lookup.goal() != Goal::Values {
+                lookup.on_failure(&overdue.asked);
+            }
+            self.advance(world, key);
+        }
     }
 
     /// A request of an operation has failed.

@@ -62,7 +62,14 @@ pub struct Node {
 
 /// A value was accepted, and somebody waits to hear so. They do when it is committed.
 #[derive(Debug)]
-enum Promise {
+struct Promise {
+    to: Waiting,
+    /// How often writes had been undone when it was written: once more, and it is lost.
+    rollbacks: u64,
+}
+
+#[derive(Debug)]
+enum Waiting {
     /// A peer, with this transaction id.
     Reply(Key, Vec<u8>),
     /// An operation of ours, for which this node itself is one of the holders.
@@ -181,6 +188,11 @@ impl Node {
         }
     }
 
+    /// Bytes kept for the streams of all peers.
+    pub fn buffered(&self) -> usize {
+        self.peers.mux.buffered()
+    }
+
     // -- input
 
     /// Takes a datagram in.
@@ -254,6 +266,9 @@ impl Node {
             match call.waiter {
                 Waiter::Contact(operation) => self.contact_answered(world, operation, contact),
                 Waiter::Step(operation) => self.step_answered(world, operation, &contact, response),
+                Waiter::Neighbours(operation) => {
+                    self.neighbours_answered(world, operation, &contact, response);
+                }
                 Waiter::Greeting | Waiter::Verdict(_) => {}
             }
         }
@@ -264,7 +279,10 @@ impl Node {
         match due {
             Due::Connection(key) => self.peers.mux.handle_timeout(&mut world.ctx, key),
             Due::Idle => self.peers.mux.handle_idle(&mut world.ctx),
-            Due::Call(key) => self.fail_call(world, key, CallError::Timeout),
+            Due::Call(key) => match self.peers.overdue(&mut world.ctx, key) {
+                Some(overdue) => self.step_overdue(world, &overdue),
+                None => self.fail_call(world, key, CallError::Timeout),
+            },
             Due::Operation(key) => self.deadline_passed(world, key),
             Due::Expiry | Due::Checkpoint | Due::Refresh => self.maintain(world, due),
         }
@@ -291,7 +309,9 @@ impl Node {
         let (doubtful, last_heard) = match self.table.heard(contact, world.ctx.now) {
             Heard::Full { oldest, last_heard } => (oldest, last_heard),
             Heard::Moved { known, last_heard } => (known, Some(last_heard)),
-            Heard::Own | Heard::Known | Heard::Added => return,
+            // Else one peer could fill the table with ids that it makes up.
+            Heard::Added => return self.table.drop_others_at(&contact),
+            Heard::Own | Heard::Known => return,
         };
         if self.is_doubtful(world, &doubtful, last_heard) {
             let waiter = Waiter::Verdict(contact);
@@ -339,13 +359,18 @@ impl Node {
         }
         match call.waiter {
             Waiter::Contact(operation) => self.contact_failed(world, operation, why),
-            Waiter::Step(operation) => self.step_failed(world, operation, call.asked),
+            Waiter::Step(operation) | Waiter::Neighbours(operation) => {
+                self.step_failed(world, operation, call.asked);
+            }
             Waiter::Greeting => {}
             Waiter::Verdict(newcomer) => {
                 if let (Some(id), false) = (call.asked, matches!(why, CallError::Refused(_))) {
                     let old = Contact { id, addr: call.addr };
                     if !self.table.replace(&old, newcomer, world.ctx.now) {
                         self.table.heard(newcomer, world.ctx.now);
+                    }
+                    if self.table.get(&newcomer.id).is_some_and(|entry| entry.contact == newcomer) {
+                        self.table.drop_others_at(&newcomer);
                     }
                 }
             }
@@ -358,6 +383,7 @@ impl Node {
         let method = match call.waiter {
             Waiter::Contact(_) | Waiter::Greeting | Waiter::Verdict(_) => Some(Method::Ping),
             Waiter::Step(operation) => self.operations.method(operation),
+            Waiter::Neighbours(operation) => self.operations.neighbours(operation),
         };
         match method {
             Some(method) => self.peers.repeat(&mut world.ctx, call, &method),

@@ -89,6 +89,10 @@ impl Operations {
         Key { index, generation: self.generation }
     }
 
+    fn get(&self, key: Key) -> Option<&Operation> {
+        self.slots.get(key.index as usize).filter(|operation| operation.generation == key.generation)
+    }
+
     pub fn get_mut(&mut self, key: Key) -> Option<&mut Operation> {
         self.slots.get_mut(key.index as usize).filter(|operation| operation.generation == key.generation)
     }
@@ -110,11 +114,15 @@ impl Operations {
     /// The request that the operation makes of each peer now; `None` when it is
     /// over, or waits for something else.
     pub fn method(&self, key: Key) -> Option<Method<'_>> {
-        let operation = self.slots.get(key.index as usize)?;
-        if operation.generation != key.generation {
-            return None;
+        self.get(key)?.task.method()
+    }
+
+    /// The request for nodes near to what the operation looks for.
+    pub fn neighbours(&self, key: Key) -> Option<Method<'_>> {
+        match &self.get(key)?.task {
+            Task::Values { lookup, .. } => Some(Method::FindNode { target: *lookup.target() }),
+            _ => None,
         }
-        operation.task.method()
     }
 }
 

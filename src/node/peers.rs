@@ -17,6 +17,25 @@ use crate::time::Time;
 /// two of the longest messages.
 const MAX_UNCONFIRMED: usize = 2 * MAX_NETSTRING;
 
+/// An answer is late after this many times `Config::initial_probe`: the request has
+/// been repeated once by then, and its repetition could be answered.
+const LATE: u32 = 2;
+/// After this many it has been repeated thrice (at 1, 3 and 7 times).
+const SILENT: u32 = 8;
+
+/// A call of an operation that has not been answered yet, though it might have been.
+#[derive(Clone, Copy, Debug)]
+pub struct Overdue {
+    /// The operation that waits.
+    pub operation: Key,
+    /// The peer that was asked.
+    pub asked: Id,
+    /// It takes longer than usual; else, by far longer.
+    pub late: bool,
+    /// By far longer, and the peer has not even shown that it is there.
+    pub silent: bool,
+}
+
 /// Who waits for the answer to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiter {
@@ -24,6 +43,8 @@ pub enum Waiter {
     Contact(Key),
     /// A lookup, or the publishing of a value.
     Step(Key),
+    /// A search for values, which has those of the peer that was asked: who is near?
+    Neighbours(Key),
     /// The table: the one who called us, is it there?
     Greeting,
     /// The table: is the contact that was asked dead, so that this newcomer may
@@ -108,6 +129,12 @@ impl Peers {
     ) {
         let connection = self.mux.connect(ctx, addr);
         let sender = self.contact_for(ctx, connection);
+        let first = match waiter {
+            Waiter::Step(_) | Waiter::Neighbours(_) => {
+                deadline.min(ctx.now + ctx.config.initial_probe * LATE)
+            }
+            Waiter::Contact(_) | Waiter::Greeting | Waiter::Verdict(_) => deadline,
+        };
         let Context { wheel, rng, node, .. } = ctx;
         let (key, tid) = self.calls.insert(*rng, |key| Call {
             connection,
@@ -115,13 +142,31 @@ impl Peers {
             asked,
             waiter,
             deadline,
-            timer: wheel.arm(deadline, Alarm { node: *node, due: Due::Call(key) }),
+            timer: wheel.arm(first, Alarm { node: *node, due: Due::Call(key) }),
+            late: false,
             repeated,
         });
         // A value that fits `max_value_size` fits a message, so this cannot fail;
         // if it did, the call would end at its timeout.
         self.send(ctx, connection, |out| message::request(out, &tid, &sender, method).is_ok());
         self.mux.expect(ctx, connection, key);
+    }
+
+    /// A call's timer has fired. `None`: it is over. Else there is some time left, and
+    /// the operation that waits may want to do without the answer meanwhile.
+    pub fn overdue(&mut self, ctx: &mut Context<'_>, key: Key) -> Option<Overdue> {
+        let call = self.calls.get_mut(key).filter(|call| ctx.now < call.deadline)?;
+        let (Waiter::Step(operation) | Waiter::Neighbours(operation), Some(asked)) =
+            (call.waiter, call.asked)
+        else {
+            return None;
+        };
+        let late = !std::mem::replace(&mut call.late, true);
+        let probe = ctx.config.initial_probe;
+        let next = if late { call.deadline.min(ctx.now + probe * (SILENT - LATE)) } else { call.deadline };
+        call.timer = ctx.arm(next, Due::Call(key));
+        let silent = !late && !self.mux.is_proven(call.connection);
+        Some(Overdue { operation, asked, late, silent })
     }
 
     /// Takes a call out that has ended.
@@ -132,9 +177,16 @@ impl Peers {
         Some(call)
     }
 
-    /// Whether this peer takes its answers so slowly that it is to get no more.
+    /// Whether this peer takes its answers so slowly that it is to get no more. While
+    /// streams have no room in all, that is each that has not taken the last one.
     pub fn is_congested(&self, ctx: &Context<'_>, connection: Key) -> bool {
-        self.mux.unconfirmed(connection) > MAX_UNCONFIRMED || self.mux.buffered() > ctx.config.max_buffered
+        let unconfirmed = self.mux.unconfirmed(connection);
+        unconfirmed > MAX_UNCONFIRMED || (unconfirmed > 0 && self.is_full(ctx))
+    }
+
+    /// Whether streams have no room in all: then there are short answers only.
+    pub fn is_full(&self, ctx: &Context<'_>) -> bool {
+        self.mux.buffered() > ctx.config.max_buffered
     }
 
     /// Answers a request: `write` appends the answer, given our contact as the

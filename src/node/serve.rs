@@ -8,7 +8,7 @@ use crate::context::Key;
 use crate::id::Id;
 use crate::krpc::message::{self, Fault, Method, Request};
 use crate::node::peers::Waiter;
-use crate::node::{Node, Promise, World};
+use crate::node::{Node, Promise, Waiting, World};
 use crate::store::Put;
 use crate::table::Room;
 
@@ -33,7 +33,7 @@ impl Node {
             Method::FindNode { target } => self.answer_with_nodes(world, connection, from, request, &target),
             Method::FindValue { key } => self.find_value(world, connection, from, request, &key),
             Method::StoreValue { key, value } => match self.take_value(world, &key, value) {
-                Ok(()) => self.promised.push(Promise::Reply(connection, tid.to_vec())),
+                Ok(()) => self.promise(world, Waiting::Reply(connection, tid.to_vec())),
                 Err(refusal) => self.refuse(world, connection, tid, refusal),
             },
         }
@@ -76,6 +76,9 @@ impl Node {
         request: &Request<'_>,
         key: &Id,
     ) {
+        if self.peers.is_full(&world.ctx) {
+            return self.refuse(world, connection, request.tid, "this node is too busy to look now");
+        }
         // A random place to start from, so that each value has the same chance
         // when not all fit into an answer.
         let start = Id::random(world.ctx.rng);
@@ -83,7 +86,8 @@ impl Node {
         let mut room = message::MAX_BODY;
         let stored_after = world.ctx.unix.minus(world.ctx.config.value_lifetime);
         let read = world.store.values(&mut self.resident, key, stored_after, &start, |value| {
-            room = room.saturating_sub(value.len());
+            // Its length goes in front, in a digit and a colon at least.
+            room = room.saturating_sub(value.len() + 2);
             values.push(value.to_vec());
             if room > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
@@ -109,14 +113,15 @@ impl Node {
     ) {
         let k = world.ctx.config.k;
         let asker = &request.sender;
+        // Nobody needs to be told of himself, or of addresses that he cannot reach.
+        let of_use = |node: &Contact| node.id != *asker && node.addr.is_ipv4() == from.is_ipv4();
         let mut nodes = Vec::with_capacity(k + 1);
         match self.table.get(target) {
-            // Who asks for a node that we know gets that one alone.
-            Some(entry) if target != asker && entry.is_alive() => nodes.push(entry.contact),
+            // Who asks for a node that we know, and that seems to be there, gets that one alone.
+            Some(entry) if entry.is_alive() && of_use(&entry.contact) => nodes.push(entry.contact),
             _ => self.table.nearest_alive(target, k + 1, &mut nodes),
         }
-        // Nobody needs to be told of himself, or of addresses that he cannot reach.
-        nodes.retain(|node| node.id != *asker && node.addr.is_ipv4() == from.is_ipv4());
+        nodes.retain(of_use);
         nodes.truncate(k);
         self.peers.reply(&mut world.ctx, connection, |out, own| {
             message::response_nodes(out, request.tid, own, &nodes);
@@ -144,24 +149,32 @@ impl Node {
         }
     }
 
+    /// Somebody waits for what was just written to be committed.
+    pub(super) fn promise(&mut self, world: &World<'_>, to: Waiting) {
+        self.promised.push(Promise { to, rollbacks: world.store.rollbacks() });
+    }
+
     /// Whether somebody waits for what was written to be committed.
     pub fn has_promises(&self) -> bool {
         !self.promised.is_empty()
     }
 
-    /// What was written is committed, or (`kept` false) is lost: those who wait hear so.
-    pub fn settle_promises(&mut self, world: &mut World<'_>, kept: bool) {
-        for promise in std::mem::take(&mut self.promised) {
-            match promise {
-                Promise::Reply(connection, tid) if kept => {
+    /// What was written is committed, or was undone: those who wait hear so.
+    pub fn settle_promises(&mut self, world: &mut World<'_>) {
+        let committed = world.store.rollbacks();
+        for Promise { to, rollbacks } in std::mem::take(&mut self.promised) {
+            // Any failure since, even of a read, has undone the whole transaction.
+            let kept = rollbacks == committed;
+            match to {
+                Waiting::Reply(connection, tid) if kept => {
                     self.peers.reply(&mut world.ctx, connection, |out, own| {
                         message::response_empty(out, &tid, own);
                     });
                 }
-                Promise::Reply(connection, tid) => {
+                Waiting::Reply(connection, tid) => {
                     self.refuse(world, connection, &tid, "this node cannot store values now");
                 }
-                Promise::Own(operation) => self.own_stored(world, operation, kept),
+                Waiting::Own(operation) => self.own_stored(world, operation, kept),
             }
         }
         self.settle_failures(world);

@@ -72,10 +72,14 @@ impl Node {
             }
             Due::Refresh => {
                 let staleness = config.bucket_staleness;
-                if let Some(target) = self.table.stale(world.ctx.now, staleness, world.ctx.rng) {
-                    // Touched now, so that it is not found again before its turn.
+                // While others wait for their turn, this one can wait too.
+                if self.upkeep.targets.is_empty()
+                    && let Some(target) = self.table.stale(world.ctx.now, staleness, world.ctx.rng)
+                {
+                    // Touched even when there is nobody to ask.
                     self.table.touch(&target, world.ctx.now);
-                    self.refresh(world, [target]);
+                    self.upkeep.targets.push(target);
+                    self.refresh_next(world);
                 }
                 self.arm_refresh(&mut world.ctx);
             }
@@ -83,12 +87,16 @@ impl Node {
         }
     }
 
-    /// Writes the contacts to the store.
+    /// Writes the contacts to the store. With none, those saved before stay: after
+    /// a time without network they are the only way back.
     ///
     /// # Errors
     ///
     /// When the store cannot be written.
     pub fn checkpoint(&mut self, world: &mut World<'_>) -> Result<(), StoreError> {
+        if self.table.is_empty() {
+            return Ok(());
+        }
         world.store.save_contacts(&self.resident, self.table.iter().map(|entry| entry.contact))
     }
 
@@ -97,7 +105,11 @@ impl Node {
         let mut targets: Vec<Id> =
             (0..self.table.buckets()).map(|depth| self.id.random_sharing(depth, world.ctx.rng)).collect();
         targets.push(self.id);
-        self.refresh(world, targets);
+        // Those that wait would be done twice.
+        let idle = std::mem::replace(&mut self.upkeep.targets, targets).is_empty();
+        if idle {
+            self.refresh_next(world);
+        }
         self.settle_failures(world);
     }
 
@@ -117,17 +129,12 @@ impl Node {
         self.checkpoint(world)
     }
 
-    fn refresh(&mut self, world: &mut World<'_>, targets: impl IntoIterator<Item = Id>) {
-        let idle = self.upkeep.targets.is_empty();
-        self.upkeep.targets.extend(targets);
-        if idle {
-            self.refresh_next(world);
-        }
-    }
-
     /// Starts the next of the refreshes that wait, if there is one.
     pub(super) fn refresh_next(&mut self, world: &mut World<'_>) {
-        if let Some(target) = self.upkeep.targets.pop() {
+        if self.table.is_empty() {
+            // Nobody to ask: each would end at once, inside the one before it.
+            self.upkeep.targets.clear();
+        } else if let Some(target) = self.upkeep.targets.pop() {
             let lookup = self.lookup(world, target, Goal::Closest);
             self.begin(world, Task::Refresh(lookup), None);
         }
@@ -136,8 +143,8 @@ impl Node {
     /// A checkpoint comes give or take 10 % of its interval, so that the nodes of
     /// a machine do not all write at once.
     fn arm_checkpoint(&mut self, ctx: &mut Context<'_>) {
-        let share = ctx.rng.random_range(0.9..1.1);
-        let at = ctx.now + ctx.config.checkpoint_interval.mul_f64(share);
+        let thousandths = ctx.rng.random_range(900..1100);
+        let at = ctx.now + ctx.config.checkpoint_interval.saturating_mul(thousandths) / 1000;
         self.upkeep.checkpoint = Some(ctx.arm(at, Due::Checkpoint));
     }
 

@@ -298,6 +298,12 @@ impl Database {
         }
     }
 
+    /// How often writes were undone. What was written at another count than the
+    /// present one, and not committed before the count rose, is lost.
+    pub fn rollbacks(&self) -> u64 {
+        self.rollbacks
+    }
+
     /// Whether there are writes that [`commit`](Self::commit) has still to make
     /// count.
     pub fn has_uncommitted(&self) -> bool {

@@ -100,6 +100,13 @@ impl Bucket {
         self.entries.remove(at);
     }
 
+    /// Drops all at the address of `contact` but itself, and returns how many.
+    pub(super) fn drop_others_at(&mut self, contact: &Contact) -> usize {
+        let before = self.entries.len();
+        self.entries.retain(|entry| entry.contact.addr != contact.addr || entry.contact.id == contact.id);
+        before - self.entries.len()
+    }
+
     /// Takes out those whose id `leaves`, into a bucket of their own. Both keep
     /// their order, and when they were touched.
     pub(super) fn split_off(&mut self, mut leaves: impl FnMut(&Id) -> bool) -> Bucket {

@@ -204,6 +204,15 @@ impl Table {
         true
     }
 
+    /// Drops all others at the address of `contact`: there is one node at an
+    /// address, and it bears the id that it answered under last. Goes through the
+    /// whole table.
+    pub fn drop_others_at(&mut self, contact: &Contact) {
+        for bucket in &mut self.buckets {
+            self.len -= bucket.drop_others_at(contact);
+        }
+    }
+
     /// Puts `new`, just heard of, in the stead of `old`, which is dead. It may be
     /// the same node under another address.
     ///

@@ -1,0 +1,137 @@
+//! What those who mean harm can cost a node, and what they cannot.
+
+#[path = "support/network.rs"]
+mod network;
+
+use khashmir::krpc::message::{Message, Method};
+use khashmir::{Config, Id, NodeKey};
+use network::*;
+
+fn one_node(config: Config) -> (Network, NodeKey) {
+    let mut network = Network::new(1);
+    let node = network.node(address(0), config);
+    (network, node)
+}
+
+/// Whether a peer's ping is answered.
+fn is_served(network: &mut Network, peer: u32) -> bool {
+    network.at(address(peer)).received.clear();
+    network.ask(address(peer), address(0), b"1", &Method::Ping);
+    network.run(secs(2));
+    let answers = network.at(address(peer)).take(|m| matches!(m, Message::Response(_)).then_some(()));
+    answers.len() == 1
+}
+
+/// Large answers to forged addresses: no more than three times what came in, the
+/// greeting included.
+#[test]
+fn a_forged_sender_gets_little() {
+    let (mut network, node) = one_node(Config::default());
+    network.peer(address(1), Id::of(b"keeper"), polite());
+    let key = Id::of(b"key");
+    for value in [[1; 60_000], [2; 60_000]] {
+        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: &value });
+        network.run(secs(10));
+    }
+    network.dead.insert(address(1));
+    network.run(secs(60));
+    for victim in 2..12 {
+        network.peer(address(victim), Id::of(&[victim as u8]), silent());
+        network.deaf.insert(address(victim));
+        let before = network.stats(node);
+        for _ in 0..8 {
+            network.ask(address(victim), address(0), b"1", &Method::FindValue { key });
+            network.run(secs(4));
+        }
+        network.run(secs(60));
+        let after = network.stats(node);
+        let (came, went) = (after.bytes_in - before.bytes_in, after.bytes_out - before.bytes_out);
+        assert!(came > 500 && went <= 3 * came, "{went} bytes for {came}");
+    }
+    assert_eq!(network.engine.buffered(node), 0);
+}
+
+/// One datagram from each of thousands of addresses: what is kept for them is
+/// bounded, and gone soon.
+#[test]
+fn thousands_of_strangers_cost_a_bounded_amount() {
+    let (mut network, node) = one_node(Config::default());
+    let idle = network.engine.timers();
+    network.peer(address(1), Id::of(b"peer"), silent());
+    network.ask(address(1), address(0), b"1", &Method::FindNode { target: Id::of(b"x") });
+    let [datagram] = &network.intercept(address(0))[..] else { panic!("one datagram") };
+    network.dead.insert(address(1));
+    for n in 0..5000 {
+        network.engine.receive(network.now, node, address(100 + n), datagram);
+        if n % 64 == 0 {
+            network.drain();
+            let stats = network.stats(node);
+            assert!(stats.connections <= 256 && stats.calls_pending <= 256, "{stats:?}");
+            assert!(network.engine.timers() <= idle + 2 * 256 + 8, "{}", network.engine.timers());
+            assert!(network.engine.buffered(node) <= 256 * 1024, "{}", network.engine.buffered(node));
+        }
+    }
+    network.run(secs(60));
+    let stats = network.stats(node);
+    assert_eq!((stats.connections, stats.calls_pending, network.engine.buffered(node)), (0, 0, 0));
+    assert_eq!(network.engine.timers(), idle);
+}
+
+/// Peers that ask for much and take nothing fill what there is for answers. Others
+/// still get theirs.
+#[test]
+fn peers_that_take_no_answers_do_not_silence_a_node_for_others() {
+    let config = Config { max_buffered: 256 * 1024, ..Config::default() };
+    let (mut network, node) = one_node(config);
+    let key = Id::of(b"key");
+    network.peer(address(1), Id::of(b"keeper"), polite());
+    network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: &[1; 60_000] });
+    network.run(secs(10));
+    for greedy in 2..10 {
+        network.peer(address(greedy), Id::of(&[greedy as u8]), polite());
+        assert!(is_served(&mut network, greedy));
+    }
+    for _ in 0..4 {
+        for greedy in 2..10 {
+            network.ask(address(greedy), address(0), b"2", &Method::FindValue { key });
+            network.deaf.insert(address(greedy));
+        }
+    }
+    network.run(ms(300));
+    let buffered = network.engine.buffered(node);
+    assert!(buffered > 256 * 1024, "{buffered}");
+    assert!(buffered < 2 * 256 * 1024, "{buffered}");
+    assert!(is_served(&mut network, 1));
+    network.run(secs(60));
+    assert!(is_served(&mut network, 1));
+}
+
+/// A key that holds as much as a key may: each request for it reads no more than fits
+/// into the answer.
+#[test]
+fn a_key_with_megabytes_is_not_read_whole() {
+    let (mut network, node) = one_node(Config::default());
+    network.peer(address(1), Id::of(b"peer"), polite());
+    let key = Id::of(b"key");
+    for n in 0..200u32 {
+        let value = n.to_be_bytes().repeat(16_000);
+        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: &value });
+        network.run(secs(1));
+    }
+    assert_eq!(network.stats(node).values, 200);
+    network.at(address(1)).received.clear();
+    for _ in 0..20 {
+        for _ in 0..10 {
+            network.ask(address(1), address(0), b"1", &Method::FindValue { key });
+        }
+        network.run(ms(10));
+        // At most what one peer may leave unconfirmed, and one answer.
+        assert!(network.engine.buffered(node) <= 3 * 100_000, "{}", network.engine.buffered(node));
+    }
+    network.run(secs(60));
+    let answers = network.at(address(1)).take(|message| match message {
+        Message::Response(response) => response.values().map(Iterator::count),
+        _ => None,
+    });
+    assert!(!answers.is_empty() && answers.iter().all(|&values| values == 1), "{answers:?}");
+}
