@@ -74,7 +74,7 @@
 //!
 //! | layer | files |
 //! | --- | --- |
-//! | ground | `id`, `contact`, `time`, `random`, `config`, `error`; `wheel` (timers); `context` (what machines need of the world) |
+//! | ground | `id`, `contact`, `time`, `random`, `config`, `error`; `wheel` (timers), `context` (the world) |
 //! | formats | `bencode`, `airhook/packet`, `krpc/netstring`, `krpc/message` |
 //! | machines | `airhook/{connection, stream, mux}`, `krpc/calls`, `table`, `lookup`, `publish`, `store` |
 //! | node | `node/{serve, client, upkeep}` |

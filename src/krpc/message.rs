@@ -270,8 +270,6 @@ impl Method<'_> {
 }
 
 impl Fault<'_> {
-    /// Something went wrong.
-    pub const GENERAL: Fault<'static> = Fault::Number(1);
     /// The method is not known.
     pub const UNKNOWN_METHOD: Fault<'static> = Fault::Number(2);
     /// The kind of message is not known.
