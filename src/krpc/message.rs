@@ -270,6 +270,8 @@ impl Method<'_> {
 }
 
 impl Fault<'_> {
+    /// Something went wrong.
+    pub const GENERAL: Fault<'static> = Fault::Number(1);
     /// The method is not known.
     pub const UNKNOWN_METHOD: Fault<'static> = Fault::Number(2);
     /// The kind of message is not known.
