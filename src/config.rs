@@ -77,8 +77,11 @@ pub struct Config {
     /// program. 0 to 99,000 (a value must fit into a message of 99,999 bytes
     /// beside its key); default 64 KiB.
     pub max_value_size: usize,
-    /// The longest KRPC message that is taken in, in bytes without its frame.
-    /// 1,024 to 99,999; default 99,999, what 2003 peers take.
+    /// The longest KRPC message that is taken in, in bytes without its frame. A
+    /// longer one ends its sender's session, so peers that hold many values of a
+    /// key cannot be heard with less than the default, 99,999: what they may send.
+    /// Never more than that; at least 999 more than
+    /// [`max_value_size`](Self::max_value_size) and than 100 times [`k`](Self::k).
     pub max_message_size: usize,
     /// How long a value is kept after it was last stored. At least 1 s; default
     /// 24 h.
@@ -193,6 +196,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let millisecond = Duration::from_millis(1);
         let second = Duration::from_secs(1);
+        let least_message = self.max_value_size.max(self.k.saturating_mul(100)).saturating_add(999);
         let checks = [
             ((1..=64).contains(&self.k), "k", "1 to 64"),
             ((1..=64).contains(&self.concurrent_requests), "concurrent_requests", "1 to 64"),
@@ -208,9 +212,9 @@ impl Config {
             ),
             (self.max_value_size <= 99_000, "max_value_size", "at most 99,000 bytes"),
             (
-                (1024..=MAX_NETSTRING).contains(&self.max_message_size),
+                (least_message..=MAX_NETSTRING).contains(&self.max_message_size),
                 "max_message_size",
-                "1,024 to 99,999 bytes",
+                "at most 99,999 bytes, and 999 more than max_value_size and than 100 for each of k",
             ),
             (self.value_lifetime >= second, "value_lifetime", "at least 1 s"),
             (self.max_values_per_key >= 1, "max_values_per_key", "at least 1"),

@@ -96,13 +96,13 @@ impl Context<'_> {
     /// Makes sure that `timer` fires at `at` or before. One that fires early finds
     /// nothing to do yet, which is cheaper than moving it with every packet.
     pub fn arm_by(&mut self, timer: &mut Option<Timer>, at: Time, due: Due) {
-        match timer {
-            Some(armed) => match self.wheel.deadline(*armed) {
-                Some(before) if before <= at => {}
-                _ => {
-                    self.wheel.move_to(*armed, at);
-                }
-            },
+        let before = timer.and_then(|armed| Some((armed, self.wheel.deadline(armed)?)));
+        match before {
+            Some((_, before)) if before <= at => {}
+            Some((armed, _)) => {
+                self.wheel.move_to(armed, at);
+            }
+            // None, or one that has fired.
             None => *timer = Some(self.arm(at, due)),
         }
     }

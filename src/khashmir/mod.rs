@@ -82,7 +82,7 @@ struct Node {
 ///
 /// As for [`Khashmir::with`].
 pub fn test_one(host: &str, port: u16) -> Result<Khashmir, StartError> {
-    Khashmir::start(&Home::new(), host, port, default_options())
+    Khashmir::start(&Home::new(), host, port, NodeOptions::default())
 }
 
 impl Khashmir {
@@ -92,7 +92,7 @@ impl Khashmir {
     ///
     /// As for [`with`](Self::with).
     pub fn new(host: &str, port: u16) -> Result<Khashmir, StartError> {
-        Self::with(host, port, default_options())
+        Self::with(host, port, NodeOptions::default())
     }
 
     /// A node at this address with these settings. `host` is an address of this
@@ -422,9 +422,7 @@ fn listen(
     let nowhere = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
     let mut result = Err(StartError::Bind(nowhere));
     for &addr in addrs {
-        let NodeOptions { config, id, store } = options;
-        let options = NodeOptions { config: Arc::clone(config), id: *id, store: store.clone() };
-        result = reactor.listen(addr, options);
+        result = reactor.listen(addr, options.clone());
         if !matches!(result, Err(StartError::Bind(_))) {
             break;
         }
@@ -434,10 +432,6 @@ fn listen(
         (Some(id), Some(local)) => Ok((key, id, local)),
         _ => Err(StartError::Loop(std::io::Error::other("the node is gone already"))),
     }
-}
-
-fn default_options() -> NodeOptions {
-    NodeOptions { config: Arc::default(), id: None, store: None }
 }
 
 /// An IPv6 address may be written as in a URL.

@@ -97,11 +97,6 @@ pub fn take(buffer: &[u8], limit: usize) -> Result<Option<Taken>, NetstringError
     Ok(None)
 }
 
-/// How many bytes a netstring of `body` bytes takes.
-pub fn framed_len(body: usize) -> usize {
-    Decimal::new(body as u64).as_bytes().len() + 1 + body + 1
-}
-
 /// Appends to `out` a netstring whose bytes `write` appends in place.
 ///
 /// The length goes in front afterwards. Room for it is left as `expected` bytes

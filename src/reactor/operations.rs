@@ -130,7 +130,7 @@ impl<D> Reactor<D> {
     }
 
     /// The node's counters; `None` when it was closed.
-    pub fn stats(&mut self, node: NodeKey) -> Option<Stats> {
+    pub fn stats(&self, node: NodeKey) -> Option<Stats> {
         self.driver.engine.stats(node)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
 
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
@@ -187,7 +187,7 @@ impl Socket {
             match self.udp.recv_from(buffer) {
                 Ok((length, from)) => {
                     received = true;
-                    engine.receive(now, self.node, canonical(from), &buffer[..length]);
+                    engine.receive(now, self.node, from, &buffer[..length]);
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -201,7 +201,6 @@ impl Socket {
     }
 
     fn send(&mut self, to: SocketAddr, datagram: &[u8]) -> Sent {
-        let to = self.reachable(to);
         loop {
             match self.udp.send_to(datagram, to) {
                 Ok(_) => return Sent::Done,
@@ -215,30 +214,8 @@ impl Socket {
         }
     }
 
-    /// `to`, spelled so that this socket's address family can send there.
-    fn reachable(&self, to: SocketAddr) -> SocketAddr {
-        match (self.local, to.ip()) {
-            (SocketAddr::V6(_), IpAddr::V4(ip)) => {
-                SocketAddrV6::new(ip.to_ipv6_mapped(), to.port(), 0, 0).into()
-            }
-            _ => to,
-        }
-    }
-
     fn count_error(&mut self, doing: &str, error: &io::Error) {
         self.errors += 1;
         log::debug!("{}: {doing}: {error}", self.local);
-    }
-}
-
-/// On a socket that takes both families, an IPv4 peer has an IPv6 address that
-/// only means its IPv4 one; the engine knows it by the latter.
-fn canonical(from: SocketAddr) -> SocketAddr {
-    match from {
-        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
-            Some(v4) => SocketAddr::new(v4.into(), v6.port()),
-            None => from,
-        },
-        SocketAddr::V4(_) => from,
     }
 }
