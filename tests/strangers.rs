@@ -106,6 +106,35 @@ fn peers_that_take_no_answers_do_not_silence_a_node_for_others() {
     assert!(is_served(&mut network, 1));
 }
 
+/// Peers that begin the longest message there may be and never end it take no room
+/// from those who mean to end theirs.
+#[test]
+fn messages_without_an_end_do_not_keep_others_out() {
+    let config = Config { max_buffered: 512 * 1024, ..Config::default() };
+    let (mut network, node) = one_node(config);
+    let mut endless = b"99999:".to_vec();
+    endless.resize(99_000, b'x');
+    for hog in 2..22 {
+        network.peer(address(hog), Id::of(&[hog as u8]), polite());
+        assert!(is_served(&mut network, hog));
+        network.say(address(hog), address(0), &endless);
+        network.run(secs(1));
+        assert!(network.engine.buffered(node) <= 512 * 1024, "{}", network.engine.buffered(node));
+    }
+    assert!(network.engine.buffered(node) > 256 * 1024, "there is no room now");
+    network.peer(address(1), Id::of(b"honest"), polite());
+    for n in 0..5u8 {
+        // The hogs go on, a little at a time, so as not to seem idle.
+        for hog in 2..22 {
+            network.say(address(hog), address(0), b"x");
+        }
+        let key = Id::of(&[n]);
+        network.ask(address(1), address(0), &[n + 1], &Method::StoreValue { key, value: &[n; 60_000] });
+        network.run(secs(2));
+    }
+    assert_eq!(network.stats(node).values, 5);
+}
+
 /// A key that holds as much as a key may: each request for it reads no more than fits
 /// into the answer.
 #[test]

@@ -5,6 +5,8 @@
 //! streams by sum. To make room, the connection that was idle longest goes,
 //! those to unproven senders first.
 
+mod room;
+
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
@@ -25,6 +27,9 @@ use crate::wheel::Timer;
 
 /// How long an opening of someone else's may stay unproven.
 const UNPROVEN_IDLE: Duration = Duration::from_secs(30);
+
+/// After so many calls in a row without an answer a peer of 2003 gets a new session.
+const MAX_DOUBTS: u8 = 2;
 
 /// What one socket has sent and received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +56,10 @@ pub struct Mux {
     generation: u32,
     /// Bytes kept for all streams.
     buffered: usize,
+    /// Connections whose streams wait for the rest of a message, the longest waiting
+    /// first, each with the number under which it began to.
+    waiting: VecDeque<(Key, u32)>,
+    waiting_serial: u32,
     idle: Option<Timer>,
     /// Calls that were lost with their session.
     failed: Vec<(Key, CallError)>,
@@ -61,6 +70,8 @@ struct Entry {
     addr: SocketAddr,
     generation: u32,
     queued: bool,
+    /// Calls in a row that went unanswered.
+    doubts: u8,
     link: Link,
     timer: Option<Timer>,
     /// The address of ours that this peer sees, once asked for.
@@ -94,6 +105,8 @@ impl Mux {
             ready: VecDeque::new(),
             generation: 0,
             buffered: 0,
+            waiting: VecDeque::new(),
+            waiting_serial: 0,
             idle: None,
             failed: Vec::new(),
             traffic: Traffic::default(),
@@ -189,7 +202,9 @@ impl Mux {
         if entry.stream.is_broken() {
             entry.connection.break_off(ctx, &mut entry.stream.port(inbox, ctx.config.reorder_limit));
         }
-        if !arrived {
+        if arrived {
+            entry.doubts = 0;
+        } else {
             entry.stream.keep(inbox, 0);
         }
         if matches!(verdict, Verdict::Invalid | Verdict::Foreign) {
@@ -200,25 +215,31 @@ impl Mux {
             self.touch(ctx, key);
         }
         self.settle(ctx, key, before);
-        if self.get(key).is_some_and(|entry| entry.stream.buffered() > before) && self.shed(ctx, key) {
+        if self.get(key).is_some_and(|entry| entry.stream.buffered() > before) && self.make_room(ctx, key) {
             inbox.clear();
         }
         (!inbox.is_empty()).then_some(key)
     }
 
     /// Keeps `inbox` from `used` on, which makes no whole message yet, for when more
-    /// has come. The connection is given up when that would be too much in all.
+    /// has come. To be called after each [`receive`](Self::receive) that brought something.
     pub fn keep(&mut self, ctx: &mut Context<'_>, key: Key, inbox: &mut Vec<u8>, used: usize) {
+        let incomplete = used < inbox.len();
         let Some(entry) = self.get_mut(key) else {
             return;
         };
         let before = entry.stream.buffered();
         entry.stream.keep(inbox, used);
         let after = entry.stream.buffered();
-        entry.connection.hasten();
+        if incomplete {
+            // It may go on only once it has seen that we know it.
+            entry.connection.hasten();
+        }
         self.buffered = self.buffered + after - before;
-        self.queue_if_ready(key);
-        self.shed(ctx, key);
+        if incomplete {
+            self.queue_if_ready(key);
+            self.make_room(ctx, key);
+        }
     }
 
     /// Gives up the session, because the peer's stream makes no sense, and opens a
@@ -229,11 +250,17 @@ impl Mux {
     }
 
     /// A call over this connection has gone unanswered. A Python peer of 2003 whose
-    /// stream a duplicated packet has broken acknowledges everything and answers
-    /// nothing: a new session heals it.
+    /// stream has broken may acknowledge everything and answer nothing: a new session
+    /// heals it.
     pub fn doubt(&mut self, ctx: &mut Context<'_>, key: Key) {
-        if self.get(key).is_some_and(|entry| entry.connection.is_proven() && entry.connection.is_original()) {
-            self.renew(ctx, key);
+        if let Some(entry) = self.get_mut(key)
+            && entry.connection.is_proven()
+            && entry.connection.is_original()
+        {
+            entry.doubts += 1;
+            if entry.doubts >= MAX_DOUBTS {
+                self.renew(ctx, key);
+            }
         }
     }
 
@@ -287,6 +314,8 @@ impl Mux {
         entry.stream.write(bytes);
         self.buffered += bytes.len();
         self.touch(ctx, key);
+        // What strangers may never fetch does not take the room of others.
+        self.forget_strangers(ctx, key);
         self.queue_if_ready(key);
         true
     }
@@ -321,6 +350,7 @@ impl Mux {
         self.by_addr.clear();
         self.lists = Lists::default();
         self.ready.clear();
+        self.waiting.clear();
         self.buffered = 0;
     }
 
@@ -388,6 +418,7 @@ impl Mux {
             addr,
             generation: self.generation,
             queued: false,
+            doubts: 0,
             link: Link::new(class, ctx.now),
             timer: None,
             local: None,
@@ -421,28 +452,13 @@ impl Mux {
         self.failed.extend(entry.calls.into_iter().map(|call| (call, CallError::Unreachable)));
     }
 
-    /// The stream of `key` has come to keep more. When that is too much in all,
-    /// connections to unproven senders go, and when that is not enough, its session:
-    /// true then.
-    fn shed(&mut self, ctx: &mut Context<'_>, key: Key) -> bool {
-        while self.buffered > ctx.config.max_buffered {
-            match self.lists.front(Class::Unproven) {
-                Some(index) if index != key.index => self.remove(ctx, self.key(index)),
-                _ => {
-                    self.break_off(ctx, key);
-                    return true;
-                }
-            }
-        }
-        false
-    }
-
     /// Opens a new session; what was under way in the old one is lost.
     fn renew(&mut self, ctx: &mut Context<'_>, key: Key) {
         let Some(entry) = self.get_mut(key) else {
             return;
         };
         let before = entry.stream.buffered();
+        entry.doubts = 0;
         entry.connection.break_off(ctx, &mut entry.stream.port(&mut Vec::new(), 0));
         self.settle(ctx, key, before);
     }

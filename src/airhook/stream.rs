@@ -64,6 +64,8 @@ struct Incoming {
     held_bytes: usize,
     /// The beginning of what has arrived in order, and was not used up.
     partial: Vec<u8>,
+    /// The number under which this began, once it has one.
+    since: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,10 +84,31 @@ impl Stream {
 
     /// How many bytes are kept for this stream, both ways, with the places that hold them.
     pub fn buffered(&self) -> usize {
-        let waiting = self.incoming.as_ref().map_or(0, |incoming| {
+        self.unconfirmed() + self.waiting()
+    }
+
+    /// How many of them are kept because the rest of a message has not come yet.
+    pub fn waiting(&self) -> usize {
+        self.incoming.as_ref().map_or(0, |incoming| {
             incoming.held_bytes + incoming.held.len() * SLOT + incoming.partial.capacity()
-        });
-        self.unconfirmed() + waiting
+        })
+    }
+
+    /// If the stream has come to wait for the rest of a message, notes the number under
+    /// which it begins to; whether it did. It keeps that number until nothing waits.
+    pub fn begin_waiting(&mut self, number: u32) -> bool {
+        match &mut self.incoming {
+            Some(incoming) if incoming.since.is_none() => {
+                incoming.since = Some(number);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The number under which the stream began to wait, if it does.
+    pub fn waits_since(&self) -> Option<u32> {
+        self.incoming.as_ref()?.since
     }
 
     /// Bytes that are queued, or sent and not confirmed.
@@ -100,14 +123,21 @@ impl Stream {
             && !incoming.partial.is_empty()
         {
             *inbox = std::mem::take(&mut incoming.partial);
-            self.tidy();
         }
     }
 
     /// Keeps `inbox` from `used` on, which makes no whole message yet, and empties it.
+    /// What was used before that is whole messages.
     pub fn keep(&mut self, inbox: &mut Vec<u8>, used: usize) {
+        if let Some(incoming) = &mut self.incoming
+            && used > 0
+        {
+            incoming.since = None;
+        }
         let rest = &inbox[used.min(inbox.len())..];
-        if !rest.is_empty() {
+        if rest.is_empty() {
+            self.tidy();
+        } else {
             let incoming = self.incoming.get_or_insert_default();
             // Without a copy, unless the buffer is much too large for what is in it.
             incoming.partial = if used == 0 && inbox.capacity() <= 2 * rest.len() + MAX_SPARE {

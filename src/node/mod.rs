@@ -228,9 +228,7 @@ impl Node {
                 }
             }
         }
-        if used < inbox.len() {
-            self.peers.mux.keep(&mut world.ctx, connection, inbox, used);
-        }
+        self.peers.mux.keep(&mut world.ctx, connection, inbox, used);
     }
 
     fn handle_message(&mut self, world: &mut World<'_>, connection: Key, from: SocketAddr, bytes: &[u8]) {
