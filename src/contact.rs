@@ -1,9 +1,22 @@
 //! A contact: the id of a node and the address at which it is reached.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use crate::id::Id;
+
+/// An IPv4 address that a socket for IPv6 has dressed as one, undressed; any other as
+/// it is, with its scope.
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(ip) => SocketAddr::new(ip.into(), v6.port()),
+            // The flow says nothing about who it is.
+            None => SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into(),
+        },
+        SocketAddr::V4(_) => addr,
+    }
+}
 
 /// A node as others know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

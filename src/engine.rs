@@ -151,7 +151,17 @@ impl Engine {
         id: Option<Id>,
     ) -> Result<NodeKey, StoreError> {
         let fallback = Id::random(&mut self.rng);
-        let resident = self.databases[database].move_in(id, fallback, Limits::from(&*config))?;
+        // Moving in commits, and with that what others have written: they must hear of it.
+        let _ = self.commit();
+        let store = &mut self.databases[database];
+        let resident = store.move_in(id, fallback, Limits::from(&*config))?;
+        let saved = match store.contacts(&resident) {
+            Ok(saved) => saved,
+            Err(error) => {
+                let _ = store.move_out(resident);
+                return Err(error);
+            }
+        };
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let entry = self.nodes.vacant_entry();
@@ -171,7 +181,7 @@ impl Engine {
             events: &mut self.events,
             inbox: &mut self.inbox,
         };
-        let node = Node::new(&mut world, local, resident)?;
+        let node = Node::new(&mut world, local, resident, saved);
         let ready = node.has_output();
         entry.insert(Slot { generation, config, database, ready, promising: false, node });
         if ready {

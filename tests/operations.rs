@@ -12,6 +12,42 @@ use khashmir::{Config, Contact, Id, OperationError, OperationKey};
 use network::*;
 use rand::RngExt;
 
+/// So many large values at once that they would not fit into the room for streams: they
+/// take turns.
+#[test]
+fn hundreds_of_large_values_are_stored_at_once() {
+    let config = Config { max_buffered: 1 << 20, ..Config::default() };
+    let (mut network, nodes) = Network::joined(1, 12, &config);
+    let value = |n: u32| n.to_be_bytes().repeat(10_000);
+    let begun: Vec<_> = (0..200u32)
+        .map(|n| {
+            let key = Id::of(&n.to_be_bytes());
+            network.engine.store_value(network.now, nodes[0], key, value(n), Some(secs(600)))
+        })
+        .collect();
+    for operation in begun {
+        let outcome = the_one(network.wait(operation));
+        assert!(matches!(&outcome, Outcome::Stored(Ok(holders)) if holders.len() == 8), "{outcome:?}");
+    }
+    let stats = network.stats(nodes[0]);
+    assert_eq!(stats.calls_failed, 0, "{stats:?}");
+}
+
+#[test]
+fn a_node_that_is_cut_off_does_not_say_that_a_value_is_stored() {
+    let (mut network, nodes) = Network::joined(1, 12, &Config::default());
+    for &node in &nodes[1..] {
+        let address = network.address(node);
+        network.dead.insert(address);
+    }
+    let few = Outcome::Stored(Err(OperationError::TooFew { accepted: 1, needed: 2 }));
+    assert_eq!(network.store(nodes[0], Id::of(b"key"), b"value"), few);
+    // One that is alone, and knows it, is all there is.
+    let alone = network.node(address(99), Config::default());
+    let stored = Outcome::Stored(Ok(vec![network.contact(alone)]));
+    assert_eq!(network.store(alone, Id::of(b"key"), b"value"), stored);
+}
+
 /// Refuses to store, and is polite otherwise.
 fn refuses() -> Habit {
     let mut polite = polite();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use crate::contact::Contact;
+use crate::contact::{Contact, canonical};
 use crate::context::{Due, Key};
 use crate::error::{CallError, OperationError};
 use crate::id::Id;
@@ -26,10 +26,10 @@ impl Node {
     /// Asks for the node at `addr`. → [`Outcome::Contact`]
     pub fn add_contact(&mut self, world: &mut World<'_>, addr: SocketAddr, limit: Option<Duration>) -> Key {
         let key = self.enter(world, Task::Contact, limit);
-        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        let addr = canonical(addr);
         if self.peers.reaches(&addr) && addr.port() != 0 {
             self.peers.call(&mut world.ctx, addr, None, Waiter::Contact(key), &Method::Ping);
-            self.settle_failures(world);
+            self.settle(world);
         } else {
             self.fail(world, key, OperationError::Call(CallError::Unreachable));
         }
@@ -65,8 +65,8 @@ impl Node {
             self.fail(world, operation, OperationError::ValueTooLarge { size, limit: most });
         } else {
             self.advance(world, operation);
-            self.settle_failures(world);
         }
+        self.settle(world);
         operation
     }
 
@@ -90,13 +90,15 @@ impl Node {
         }
         self.report(world, operation, values);
         self.advance(world, operation);
-        self.settle_failures(world);
+        self.settle(world);
         operation
     }
 
     /// Ends an operation before its time. False when it has ended already.
     pub fn cancel(&mut self, world: &mut World<'_>, operation: Key) -> bool {
-        self.fail(world, operation, OperationError::Cancelled)
+        let ended = self.fail(world, operation, OperationError::Cancelled);
+        self.settle(world);
+        ended
     }
 
     pub(super) fn deadline_passed(&mut self, world: &mut World<'_>, key: Key) {
@@ -127,7 +129,7 @@ impl Node {
     pub(super) fn begin(&mut self, world: &mut World<'_>, task: Task, limit: Option<Duration>) -> Key {
         let key = self.enter(world, task, limit);
         self.advance(world, key);
-        self.settle_failures(world);
+        self.settle(world);
         key
     }
 
@@ -142,7 +144,7 @@ impl Node {
     }
 
     /// Sends the requests that an operation calls for, until it has to wait.
-    fn advance(&mut self, world: &mut World<'_>, key: Key) {
+    pub(super) fn advance(&mut self, world: &mut World<'_>, key: Key) {
         loop {
             let Some(operation) = self.operations.get_mut(key) else {
                 return;
@@ -207,18 +209,24 @@ impl Node {
     }
 
     /// A lookup or a publishing is over. Whether the operation goes on with another.
-    fn stage_done(&mut self, world: &mut World<'_>, key: Key) -> bool {
+    fn stage_done(&mut self, world: &mut World<'_>, operation_key: Key) -> bool {
         let own = self.peers.own_contact(&world.ctx);
         let config = world.ctx.config;
-        let Some(operation) = self.operations.get_mut(key) else {
+        let Some(operation) = self.operations.get_mut(operation_key) else {
             return false;
         };
         if let Task::Finding { lookup, key, value } = &mut operation.task {
             let holders = holders(lookup, own, config.k);
-            let needed = config.store_redundancy.min(holders.len());
+            // A node that knows others and reaches none is cut off, not alone.
+            let cut_off = lookup.answered() == 0 && lookup.failed() > 0;
+            let exist = if cut_off { holders.len() + 1 } else { holders.len() };
+            let needed = config.store_redundancy.min(exist);
             let publish = Publish::new(holders, config.concurrent_requests, needed);
-            operation.task = Task::Storing { publish, key: *key, value: std::mem::take(value) };
-            return true;
+            let (target, value) = (*key, std::mem::take(value));
+            operation.task = Task::Storing { publish, key: target, value, admitted: false };
+            // Its turn comes before this input is done with, if there is room.
+            self.operations.line_up(operation_key);
+            return false;
         }
         let outcome = match &operation.task {
             Task::Nodes(lookup) => Some(Outcome::Nodes(Ok(lookup.closest().collect()))),
@@ -231,7 +239,7 @@ impl Node {
             })),
             Task::Refresh(_) | Task::Finding { .. } | Task::Contact => None,
         };
-        self.end(world, key, outcome);
+        self.end(world, operation_key, outcome);
         false
     }
 
@@ -273,7 +281,10 @@ impl Node {
         if let Some(lookup) = self.operations.get_mut(key).and_then(|operation| operation.task.lookup_mut()) {
             let peers = &self.peers;
             match response.nodes() {
-                Some(nodes) => lookup.on_reply(&from.id, nodes.filter(|node| peers.reaches(&node.addr))),
+                Some(nodes) => {
+                    let of_use = nodes.filter(|node| peers.reaches(&node.addr) && is_plausible(node, from));
+                    lookup.on_reply(&from.id, of_use);
+                }
                 // Not what was asked for.
                 None => lookup.on_failure(&from.id),
             }
@@ -340,7 +351,7 @@ impl Node {
     }
 
     fn end(&mut self, world: &mut World<'_>, key: Key, outcome: Option<Outcome>) {
-        let Some(mut operation) = self.operations.remove(key) else {
+        let Some(mut operation) = self.operations.remove(key, world.ctx.config.concurrent_requests) else {
             return;
         };
         world.ctx.disarm(&mut operation.deadline);
@@ -365,4 +376,10 @@ fn holders(lookup: &Lookup, own: Contact, k: usize) -> Vec<Contact> {
     holders.insert(place, own);
     holders.truncate(k);
     holders
+}
+
+/// Whether `from` can know `node` there: the loopback addresses of a peer elsewhere are
+/// not those of this host, and nobody is to make us call our own services.
+fn is_plausible(node: &Contact, from: &Contact) -> bool {
+    from.addr.ip().is_loopback() || !node.addr.ip().is_loopback()
 }

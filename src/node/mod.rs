@@ -20,9 +20,9 @@ use std::time::Duration;
 use rand::RngExt;
 
 use crate::airhook::mux::Mux;
-use crate::contact::Contact;
+use crate::contact::{Contact, canonical};
 use crate::context::{Context, Due, Key};
-use crate::error::{CallError, StoreError};
+use crate::error::CallError;
 use crate::id::Id;
 use crate::krpc::calls::Call;
 use crate::krpc::message::{ErrorReply, Message, Method, Rejected, Response};
@@ -123,13 +123,14 @@ pub struct Stats {
 
 impl Node {
     /// A node at the local address `local`, which lives in `world.store` as `resident`.
-    /// Its saved contacts are in the table at once; it starts to look for its neighbours
+    /// The `saved` contacts are in the table at once; it starts to look for its neighbours
     /// through them.
-    ///
-    /// # Errors
-    ///
-    /// When the store cannot be read.
-    pub fn new(world: &mut World<'_>, local: SocketAddr, resident: Resident) -> Result<Node, StoreError> {
+    pub fn new(
+        world: &mut World<'_>,
+        local: SocketAddr,
+        resident: Resident,
+        saved: impl IntoIterator<Item = Contact>,
+    ) -> Node {
         let id = resident.id();
         let mux = Mux::new(world.ctx.rng);
         let mut node = Node {
@@ -142,8 +143,8 @@ impl Node {
             upkeep: Upkeep::default(),
             dropped: 0,
         };
-        node.start(world)?;
-        Ok(node)
+        node.start(world, saved);
+        node
     }
 
     /// The node's id.
@@ -201,14 +202,14 @@ impl Node {
         if loss > 0.0 && world.ctx.rng.random_bool(loss) {
             return;
         }
-        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let from = canonical(from);
         let mut inbox = std::mem::take(world.inbox);
         if let Some(connection) = self.peers.mux.receive(&mut world.ctx, from, datagram, &mut inbox) {
             self.read(world, connection, from, &mut inbox);
         }
         inbox.clear();
         *world.inbox = inbox;
-        self.settle_failures(world);
+        self.settle(world);
     }
 
     /// Reads the messages in what has come of a peer's stream.
@@ -284,7 +285,7 @@ impl Node {
             Due::Operation(key) => self.deadline_passed(world, key),
             Due::Expiry | Due::Checkpoint | Due::Refresh => self.maintain(world, due),
         }
-        self.settle_failures(world);
+        self.settle(world);
     }
 
     // -- output
@@ -390,11 +391,20 @@ impl Node {
         true
     }
 
-    /// Deals with calls that were lost with their connection.
-    fn settle_failures(&mut self, world: &mut World<'_>) {
-        // Each is taken once, and a call is repeated once at most: this ends.
-        while let Some((key, why)) = self.peers.poll_failed() {
-            self.fail_call(world, key, why);
+    /// Ends an input: deals with calls that were lost with their connection, and with
+    /// operations whose turn has come.
+    fn settle(&mut self, world: &mut World<'_>) {
+        let config = world.ctx.config;
+        loop {
+            // Each is taken once, and a call is repeated once at most: this ends.
+            while let Some((key, why)) = self.peers.poll_failed() {
+                self.fail_call(world, key, why);
+            }
+            // Half the room for streams, so that the other half is there for others.
+            let Some(key) = self.operations.admit(config.concurrent_requests, config.max_buffered / 2) else {
+                break;
+            };
+            self.advance(world, key);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Operations under way, and what comes of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use slab::Slab;
 
@@ -60,8 +60,8 @@ pub(super) enum Task {
     Values { lookup: Lookup, seen: BTreeSet<Id> },
     /// Looks for the nodes that are to hold a value.
     Finding { lookup: Lookup, key: Id, value: Vec<u8> },
-    /// Gives it to them.
-    Storing { publish: Publish, key: Id, value: Vec<u8> },
+    /// Gives it to them, once it is its turn.
+    Storing { publish: Publish, key: Id, value: Vec<u8>, admitted: bool },
     /// Looks for nodes, for the table's sake alone.
     Refresh(Lookup),
 }
@@ -78,6 +78,10 @@ pub(super) struct Operation {
 pub(super) struct Operations {
     slots: Slab<Operation>,
     generation: u32,
+    /// Operations whose values wait to be given to their holders, in their order.
+    waiting: VecDeque<Key>,
+    /// Bytes that are being given, about: each value as often as it is under way at once.
+    under_way: usize,
 }
 
 impl Operations {
@@ -97,9 +101,40 @@ impl Operations {
         self.slots.get_mut(key.index as usize).filter(|operation| operation.generation == key.generation)
     }
 
-    pub fn remove(&mut self, key: Key) -> Option<Operation> {
+    /// Takes an operation out. `at_once`: how many peers at a time get a value.
+    pub fn remove(&mut self, key: Key, at_once: usize) -> Option<Operation> {
         self.get_mut(key)?;
-        Some(self.slots.remove(key.index as usize))
+        let operation = self.slots.remove(key.index as usize);
+        if let Task::Storing { value, admitted: true, .. } = &operation.task {
+            self.under_way -= value.len() * at_once;
+        }
+        Some(operation)
+    }
+
+    /// Lines an operation up whose value is to be given to its holders.
+    pub fn line_up(&mut self, key: Key) {
+        self.waiting.push_back(key);
+    }
+
+    /// The next operation that may give its value away, so that no more than `room` bytes
+    /// are under way, or a single value.
+    pub fn admit(&mut self, at_once: usize, room: usize) -> Option<Key> {
+        while let Some(&key) = self.waiting.front() {
+            let under_way = self.under_way;
+            if let Some(Operation { task: Task::Storing { value, admitted, .. }, .. }) = self.get_mut(key) {
+                let cost = value.len() * at_once;
+                if under_way > 0 && under_way + cost > room {
+                    return None;
+                }
+                *admitted = true;
+                self.under_way += cost;
+                self.waiting.pop_front();
+                return Some(key);
+            }
+            // It has ended meanwhile.
+            self.waiting.pop_front();
+        }
+        None
     }
 
     /// All of them, in the order of their places.

@@ -177,6 +177,6 @@ impl Node {
                 Waiting::Own(operation) => self.own_stored(world, operation, kept),
             }
         }
-        self.settle_failures(world);
+        self.settle(world);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
+use crate::contact::Contact;
 use crate::context::{Context, Due};
 use crate::error::{OperationError, StoreError};
 use crate::id::Id;
@@ -30,8 +31,8 @@ pub(super) struct Upkeep {
 
 impl Node {
     /// Takes up the saved contacts, and starts the timers.
-    pub(super) fn start(&mut self, world: &mut World<'_>) -> Result<(), StoreError> {
-        for contact in world.store.contacts(&self.resident)? {
+    pub(super) fn start(&mut self, world: &mut World<'_>, saved: impl IntoIterator<Item = Contact>) {
+        for contact in saved {
             if contact.is_reachable() && self.peers.reaches(&contact.addr) {
                 self.table.restore(contact, world.ctx.now);
             }
@@ -45,7 +46,7 @@ impl Node {
             self.upkeep.targets.push(self.id);
             self.refresh_next(world);
         }
-        Ok(())
+        self.settle(world);
     }
 
     /// Does what upkeep is due.
@@ -110,7 +111,7 @@ impl Node {
         if idle {
             self.refresh_next(world);
         }
-        self.settle_failures(world);
+        self.settle(world);
     }
 
     /// Ends everything: saves the contacts, ends the operations, takes back the timers.
