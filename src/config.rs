@@ -123,8 +123,8 @@ pub struct Config {
     /// How many heartbeats in a row a peer may leave unanswered before its
     /// session is given up and a new one opened. 1 to 255; default 8.
     pub max_heartbeats: u8,
-    /// Connections of one node. 16 to 1,000,000; default 4,096. Beyond it the one
-    /// that was idle longest is forgotten.
+    /// Connections of one node. 16 to 1,000,000; default 4,096. Beyond it one is
+    /// forgotten: of unproven ones, or else of all others, that which was idle longest.
     pub max_connections: usize,
     /// Of these, how many may be open to senders who have not shown that they
     /// receive our answers. 1 to `max_connections`; default 256.

@@ -79,15 +79,8 @@ impl fmt::Display for StartError {
     }
 }
 
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            StartError::Config(e) => Some(e),
-            StartError::Store(e) => Some(e),
-            StartError::Bind(e) | StartError::Loop(e) => Some(e),
-        }
-    }
-}
+// Its text tells the cause, so it names no source beside.
+impl std::error::Error for StartError {}
 
 impl From<ConfigError> for StartError {
     fn from(e: ConfigError) -> Self {

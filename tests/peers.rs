@@ -263,6 +263,19 @@ fn lies_about_nodes_are_harmless() {
     assert!(network.now - begun.1 <= secs(21));
 }
 
+/// The services of a host are not to be called because somebody elsewhere says so.
+#[test]
+fn loopback_addresses_are_taken_from_loopback_only() {
+    let mut network = Network::new(1);
+    let node = network.node(address(0), Config::default());
+    let local = (1..=8u8).map(|n| Contact { id: far(n), addr: ([127, 0, 0, 1], u16::from(n)).into() });
+    network.peer(address(1), far(100), names(local.collect()));
+    network.introduce(node, address(1));
+    let before = network.stats(node).calls_sent;
+    network.find_node(node, far(9));
+    assert_eq!(network.stats(node).calls_sent - before, 1);
+}
+
 #[test]
 fn lookups_among_the_dead_end_in_time() {
     let (mut network, nodes) = Network::joined(6, 40, &Config::default());
