@@ -33,6 +33,22 @@ fn networks_of_several_sizes_find_everything() {
 }
 
 #[test]
+fn a_log_says_what_peers_do() {
+    let output = run(&["3", "-v"]);
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("find close nodes: done"));
+}
+
+#[test]
+fn nobody_to_read_is_no_panic() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(&*PROGRAM).args(["3"]).stdin(Stdio::null()).stdout(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
 fn an_idle_network_says_what_it_takes() {
     let output = run(&["3", "--idle", "1"]);
     assert!(output.status.success());
@@ -72,10 +88,13 @@ fn a_network_in_files_comes_back() {
 fn what_cannot_be_set_up_is_said() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().port().to_string();
-    let wrong: [(&[&str], &str); 8] = [
+    let wrong: [(&[&str], &str); 11] = [
         (&[], "NUM_PEERS"),
         (&["0"], "two"),
         (&["1"], "two"),
+        (&["-1"], "number of peers"),
+        (&["abc"], "number of peers"),
+        (&["2", "--loss", "-5"], "100"),
         (&["2", "--port", &taken], "in use"),
         (&["24", "--port", "65530"], "65535"),
         (&["2", "--loss", "101"], "100"),

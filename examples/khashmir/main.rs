@@ -22,7 +22,7 @@ use rand::rngs::SysRng;
 use rand::{RngExt, TryRng};
 
 use network::{Job, Network, Phase};
-use show::Show;
+use show::{Show, say};
 
 /// Nodes that join at the same time: more would overflow each other's sockets,
 /// as a real network never would.
@@ -35,12 +35,13 @@ const SEARCHERS: usize = 3;
 ///
 /// All peers run on one thread, each with a UDP socket of its own on 127.0.0.1.
 /// The exit status is 0 when everything was found, 1 when something was not, and
-/// 2 when the network could not be set up.
+/// 2 when the network could not be set up or
+/// the summary not be printed.
 #[derive(Parser)]
 #[command(name = "khashmir", version)]
 struct Options {
     /// How many peers to create; at least 2.
-    #[arg(value_name = "NUM_PEERS")]
+    #[arg(value_name = "NUM_PEERS", value_parser = peer_count, allow_negative_numbers = true)]
     peers: usize,
 
     /// Make the random choices (ids, contacts, keys) of an earlier run again.
@@ -48,7 +49,7 @@ struct Options {
     seed: Option<u64>,
 
     /// Throw away this share of the datagrams that arrive, 0 to 100.
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, allow_negative_numbers = true)]
     loss: f64,
 
     /// Keep each peer's values and contacts in a file in this directory, instead
@@ -66,7 +67,8 @@ struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     idle: u64,
 
-    /// Log what the peers do; twice: more of it. (RUST_LOG says it in detail.)
+    /// Log what each peer looks for and what comes of it; twice: when it begins, too.
+    /// (RUST_LOG says it in detail.)
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -85,6 +87,10 @@ fn main() -> ExitCode {
     }
 }
 
+fn peer_count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "a number of peers is wanted, at least 2".into())
+}
+
 /// Says whether everything was found; an error is why it could not be tried.
 fn run(options: &Options) -> Result<bool, String> {
     check(options)?;
@@ -99,7 +105,7 @@ fn run(options: &Options) -> Result<bool, String> {
     let n = options.peers;
     let loss =
         if options.loss > 0.0 { format!(", {} % of datagrams lost", options.loss) } else { String::new() };
-    println!("{n} peers on 127.0.0.1 (--seed {seed}){loss}");
+    say!("{n} peers on 127.0.0.1 (--seed {seed}){loss}");
 
     let reactor = Reactor::with_seed(seed_from_number(seed)).map_err(|e| e.to_string())?;
     let config = Config { inbound_loss: options.loss / 100.0, ..Config::default() };
@@ -119,7 +125,7 @@ fn run(options: &Options) -> Result<bool, String> {
     let progress = show.begin(close.name, n);
     network.run(&mut close, (0..n).map(|from| Job::Close { from }).collect(), JOINING_AT_ONCE, &progress)?;
     progress.end(&[&close]);
-    println!("  {}", report::beside_2003(n, options.loss, &close));
+    say!("  {}", report::beside_2003(n, options.loss, &close));
 
     let mut peers = Phase::new("find a peer");
     let progress = show.begin(peers.name, ROUNDS);
@@ -149,7 +155,7 @@ fn run(options: &Options) -> Result<bool, String> {
     network.finish();
     report::print(&phases, &network);
     if options.idle > 0 {
-        println!("{}", report::idle(options.idle, network.idle(Duration::from_secs(options.idle))?));
+        say!("{}", report::idle(options.idle, network.idle(Duration::from_secs(options.idle))?));
     }
     Ok(phases.iter().all(Phase::is_complete))
 }

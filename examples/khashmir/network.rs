@@ -1,6 +1,7 @@
 //! The peers, and what they are made to do.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +19,18 @@ pub enum Job {
     Find { from: usize, to: usize },
     Store { from: usize, key: Id, value: Vec<u8> },
     Get { from: usize, key: Id, value: Vec<u8> },
+}
+
+impl fmt::Display for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Job::Contact { from, to } => write!(f, "peer {from}: contact peer {to}"),
+            Job::Close { from } => write!(f, "peer {from}: find close nodes"),
+            Job::Find { from, to } => write!(f, "peer {from}: find peer {to}"),
+            Job::Store { from, key, .. } => write!(f, "peer {from}: store under {key}"),
+            Job::Get { from, key, .. } => write!(f, "peer {from}: find values of {key}"),
+        }
+    }
 }
 
 /// What came of all jobs of one kind.
@@ -74,9 +87,11 @@ struct Outcome {
 }
 
 impl Outcomes {
-    fn add(&mut self, started: Instant, failure: Option<String>) {
+    fn add(&mut self, what: &str, started: Instant, failure: Option<String>) {
+        let latency = started.elapsed();
+        log::debug!("{what}: {} after {latency:.1?}", failure.as_deref().unwrap_or("done"));
         self.under_way -= 1;
-        self.done.push(Outcome { latency: started.elapsed(), failure });
+        self.done.push(Outcome { latency, failure });
     }
 }
 
@@ -129,6 +144,7 @@ impl Network {
             let node = self.reactor.listen(addr, options).map_err(cannot)?;
             let id = self.reactor.id(node).ok_or("a peer has gone")?;
             let addr = self.reactor.local_addr(node).ok_or("a peer has gone")?;
+            log::debug!("peer {peer}: {id} at {addr}");
             self.peers.push((node, Contact { id, addr }));
             progress.advance(1);
         }
@@ -178,31 +194,33 @@ impl Network {
 
     fn start(&mut self, job: Job) {
         self.outcomes.under_way += 1;
+        let what = job.to_string();
+        log::trace!("{what}");
         let started = Instant::now();
         let reactor = &mut self.reactor;
         match job {
             Job::Contact { from, to } => {
                 let ((node, _), (_, to)) = (self.peers[from], self.peers[to]);
                 reactor.add_contact(node, to.addr, None, move |_, outcomes, result| {
-                    outcomes.add(started, failure(result, |contact| *contact == to));
+                    outcomes.add(&what, started, failure(result, |contact| *contact == to));
                 });
             }
             Job::Close { from } => {
                 let (node, _) = self.peers[from];
                 reactor.find_close_nodes(node, None, move |_, outcomes, result| {
-                    outcomes.add(started, failure(result, |nodes| !nodes.is_empty()));
+                    outcomes.add(&what, started, failure(result, |nodes| !nodes.is_empty()));
                 });
             }
             Job::Find { from, to } => {
                 let ((node, _), (_, to)) = (self.peers[from], self.peers[to]);
                 reactor.find_node(node, to.id, None, move |_, outcomes, result| {
-                    outcomes.add(started, failure(result, |nodes| nodes.contains(&to)));
+                    outcomes.add(&what, started, failure(result, |nodes| nodes.contains(&to)));
                 });
             }
             Job::Store { from, key, value } => {
                 let (node, _) = self.peers[from];
                 reactor.store_value(node, key, value, None, move |_, outcomes, result| {
-                    outcomes.add(started, failure(result, |nodes| !nodes.is_empty()));
+                    outcomes.add(&what, started, failure(result, |nodes| !nodes.is_empty()));
                 });
             }
             Job::Get { from, key, value } => {
@@ -210,7 +228,7 @@ impl Network {
                 let mut found = false;
                 reactor.find_values(node, key, None, move |_, outcomes, result| match result {
                     Ok(values) if !values.is_empty() => found |= values.contains(&value),
-                    last => outcomes.add(started, failure(last, |_| found)),
+                    last => outcomes.add(&what, started, failure(last, |_| found)),
                 });
             }
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::network::{Network, Phase};
+use crate::show::say;
 
 /// Peers, and the seconds in which the original of 2003 had them all find their
 /// close nodes, when nothing was lost.
@@ -23,10 +24,16 @@ pub fn beside_2003(peers: usize, loss: f64, phase: &Phase) -> String {
 
 /// Prints the summary of all phases.
 pub fn print(phases: &[Phase], network: &Network) {
-    println!();
-    println!(
+    say!("");
+    say!(
         "{:22} {:>11} {:>10} {:>10} {:>10} {:>10} {:>10}",
-        "", "found/tried", "median", "worst", "requests", "datagrams", "bytes"
+        "",
+        "found/tried",
+        "median",
+        "worst",
+        "requests",
+        "datagrams",
+        "bytes"
     );
     for phase in phases {
         let Phase { name, tried, found, traffic, .. } = phase;
@@ -35,7 +42,7 @@ pub fn print(phases: &[Phase], network: &Network) {
         let median = latencies.get(latencies.len() / 2).copied().unwrap_or_default();
         let worst = latencies.last().copied().unwrap_or_default();
         let each = |sum: u64| sum as f64 / (*tried).max(1) as f64;
-        println!(
+        say!(
             "{name:22} {:>11} {:>10} {:>10} {:>10.1} {:>10.1} {:>10.0}",
             format!("{found}/{tried}"),
             milliseconds(median),
@@ -45,23 +52,23 @@ pub fn print(phases: &[Phase], network: &Network) {
             each(traffic.bytes),
         );
     }
-    println!("(requests, datagrams and bytes: sent by all peers, per operation)");
-    println!();
+    say!("(requests, datagrams and bytes: sent by all peers, per operation)");
+    say!("");
     let counts = network.contact_counts();
     let mean = counts.iter().sum::<usize>() as f64 / counts.len().max(1) as f64;
     let (min, max) = (counts.iter().min().unwrap_or(&0), counts.iter().max().unwrap_or(&0));
-    println!("contacts per node      min {min}, mean {mean:.1}, max {max}");
+    say!("contacts per node      min {min}, mean {mean:.1}, max {max}");
     match (network.memory_per_peer(), network.memory()) {
         (Some(each), Some(all)) => {
             let (each, all) = (each as f64 / 1024.0, all as f64 / 1024.0 / 1024.0);
-            println!("memory per node        {each:.1} KiB (the whole process: {all:.1} MiB)");
+            say!("memory per node        {each:.1} KiB (the whole process: {all:.1} MiB)");
         }
-        _ => println!("memory per node        n/a"),
+        _ => say!("memory per node        n/a"),
     }
     let missed: usize = phases.iter().map(|phase| phase.tried - phase.found).sum();
     match missed {
-        0 => println!("everything was found"),
-        _ => println!("{missed} operations FAILED"),
+        0 => say!("everything was found"),
+        _ => say!("{missed} operations FAILED"),
     }
 }
 

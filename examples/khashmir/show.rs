@@ -1,7 +1,9 @@
 //! Says what is being done: bars on a terminal, lines elsewhere.
 
 use std::cell::Cell;
-use std::io::{IsTerminal, stderr, stdout};
+use std::fmt;
+use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
+use std::process::exit;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,6 +12,23 @@ use crate::network::Phase;
 
 /// A phase that takes long says in between how far it is, this often.
 const BETWEEN_LINES: Duration = Duration::from_secs(2);
+
+/// Prints a line, as `println!` does; but when it cannot be printed, that is the end of
+/// the program and no panic.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::show::print_line(format_args!($($text)*)) };
+}
+pub(crate) use say;
+
+pub fn print_line(text: fmt::Arguments<'_>) {
+    if let Err(e) = writeln!(stdout().lock(), "{text}") {
+        // Nobody to read it, as after `| head -1`, needs no words.
+        if e.kind() != ErrorKind::BrokenPipe {
+            let _ = writeln!(stderr(), "khashmir: standard output: {e}");
+        }
+        exit(2);
+    }
+}
 
 #[derive(Clone, Copy)]
 pub struct Show {
@@ -53,7 +72,7 @@ impl Progress {
             bar.set_position(done as u64);
         } else if self.last_line.get().elapsed() >= BETWEEN_LINES {
             self.last_line.set(Instant::now());
-            println!("{:22} {done:>5} of {} so far", self.name, self.total);
+            say!("{:22} {done:>5} of {} so far", self.name, self.total);
         }
     }
 
@@ -63,9 +82,9 @@ impl Progress {
             bar.finish_and_clear();
         }
         for Phase { name, tried, found, failures, took, .. } in phases {
-            println!("{name:22} {found:>5} of {tried} in {:.3} s", took.as_secs_f64());
+            say!("{name:22} {found:>5} of {tried} in {:.3} s", took.as_secs_f64());
             for (why, count) in failures {
-                println!("  {count} failed: {why}");
+                say!("  {count} failed: {why}");
             }
         }
     }
