@@ -17,13 +17,15 @@
 //! ```
 
 use crate::contact::Contact;
-use crate::id::Id;
+use crate::id::{Distance, Id};
 
 /// How many contacts of one answer are looked at. Peers send at most K of them,
 /// and K is at most 64.
 pub const MAX_PER_ANSWER: usize = 64;
 /// How many contacts may wait to be asked; of more, the nearest are kept.
 pub const MAX_UNASKED: usize = 128;
+/// Of how many peers a second address is remembered.
+const MAX_ELSEWHERE: usize = 32;
 /// How many requests one lookup makes at most. An honest network takes K and a
 /// few for each of its log2 N steps; only made-up contacts lead beyond this.
 pub const MAX_REQUESTS: usize = 512;
@@ -88,6 +90,10 @@ pub struct Lookup {
     concurrency: usize,
     /// By distance to the target, nearest first; no id twice.
     candidates: Vec<Candidate>,
+    /// Peers that are said to be at a second address, each once.
+    elsewhere: Vec<Contact>,
+    /// The distance below which somebody must exist.
+    nearer_than: Option<Distance>,
     /// How many candidates are in each state but the last, which follows.
     unasked: usize,
     active: usize,
@@ -116,6 +122,8 @@ impl Lookup {
             k: k.max(1),
             concurrency: concurrency.max(1),
             candidates: Vec::new(),
+            elsewhere: Vec::new(),
+            nearer_than: None,
             unasked: 0,
             active: 0,
             slow: 0,
@@ -139,6 +147,23 @@ impl Lookup {
         self.goal
     }
 
+    /// Says that there must be nodes nearer to the target than this one. Until one of
+    /// them has answered, the lookup goes on with all that it knows: a node that has
+    /// just joined may know only such as know no way there either.
+    #[must_use]
+    pub fn expecting_nearer(mut self) -> Self {
+        self.nearer_than = Some(self.target.distance(&self.own));
+        self
+    }
+
+    /// Nearer nodes must exist, and none has answered.
+    fn is_astray(&self) -> bool {
+        self.nearer_than.is_some_and(|own| {
+            let mut nearer = self.candidates.iter().take_while(|c| self.target.distance(&c.contact.id) < own);
+            !nearer.any(|candidate| candidate.state == State::Answered)
+        })
+    }
+
     /// What to do next: the nearest peer that has not been asked, if it is among
     /// the K nearest that have not failed; done when each of those has answered.
     #[allow(clippy::should_implement_trait, reason = "it is no iterator: after `Wait` there may be more")]
@@ -146,9 +171,10 @@ impl Lookup {
         if self.done {
             return Step::Done;
         }
+        let window = if self.is_astray() { usize::MAX } else { self.k };
         let alive = self.candidates.iter_mut().filter(|candidate| candidate.state != State::Failed);
         let mut waiting = false;
-        for candidate in alive.take(self.k) {
+        for candidate in alive.take(window) {
             match candidate.state {
                 State::New if self.asked >= MAX_REQUESTS => {
                     waiting = self.active + self.slow > 0;
@@ -177,7 +203,7 @@ impl Lookup {
     ///
     /// Passed over are answers of peers that were not asked or have answered
     /// before, and what comes after the end; contacts that are this node itself,
-    /// known already (the first address holds) or not reachable; and all but the
+    /// known already (a second address is for when the first one fails) or not reachable; and all but the
     /// first K new ones, among at most [`MAX_PER_ANSWER`] contacts. An answer that
     /// comes after [`on_failure`](Self::on_failure) counts.
     pub fn on_reply(&mut self, from: &Id, heard: impl IntoIterator<Item = Contact>) {
@@ -200,14 +226,20 @@ impl Lookup {
         self.on_reply(from, []);
     }
 
-    /// The peer `from` has not answered, or not as it should.
+    /// The peer `from` has not answered, or not as it should. If others know it under
+    /// another address, it is asked there.
     pub fn on_failure(&mut self, from: &Id) {
-        self.settle(from, State::Failed);
+        if !self.try_elsewhere(from) {
+            self.settle(from, State::Failed);
+        }
     }
 
     /// The peer `from` takes longer than usual: it may still answer, but another
     /// is asked beside it.
     pub fn on_slow(&mut self, from: &Id) {
+        if self.try_elsewhere(from) {
+            return;
+        }
         if let Some(at) = self.position(from)
             && self.candidates[at].state == State::Asked
         {
@@ -284,12 +316,48 @@ impl Lookup {
         Some(candidate.hops)
     }
 
+    /// The peer does not answer where it was asked. Whether it is known elsewhere, too.
+    fn try_elsewhere(&mut self, id: &Id) -> bool {
+        if self.done {
+            return false;
+        }
+        let Some(other) = self.elsewhere.iter().position(|contact| contact.id == *id) else { return false };
+        let Some(at) = self.position(id) else { return false };
+        match self.candidates[at].state {
+            State::Asked => self.active -= 1,
+            State::Slow => self.slow -= 1,
+            State::New | State::Answered | State::Failed => return false,
+        }
+        self.candidates[at].contact = self.elsewhere.swap_remove(other);
+        self.candidates[at].state = State::New;
+        self.unasked += 1;
+        true
+    }
+
+    /// Remembers that a peer which has not answered yet is said to be elsewhere.
+    fn note_elsewhere(&mut self, at: usize, contact: Contact) {
+        let known = &self.candidates[at];
+        if known.contact.addr != contact.addr
+            && matches!(known.state, State::New | State::Asked | State::Slow)
+            && self.elsewhere.len() < MAX_ELSEWHERE
+            && self.elsewhere.iter().all(|other| other.id != contact.id)
+        {
+            self.elsewhere.push(contact);
+        }
+    }
+
     /// Adds a contact to those to ask; whether it was new and near enough.
     fn insert(&mut self, contact: Contact, hops: u16) -> bool {
         if contact.id == self.own || !contact.is_reachable() {
             return false;
         }
-        let Err(at) = self.search(&contact.id) else { return false };
+        let at = match self.search(&contact.id) {
+            Ok(at) => {
+                self.note_elsewhere(at, contact);
+                return false;
+            }
+            Err(at) => at,
+        };
         if self.unasked >= MAX_UNASKED {
             let farthest = self.candidates.iter().rposition(|candidate| candidate.state == State::New);
             match farthest {

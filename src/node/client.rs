@@ -10,7 +10,7 @@ use crate::context::{Due, Key};
 use crate::error::{CallError, OperationError};
 use crate::id::Id;
 use crate::krpc::message::{Method, Response};
-use crate::lookup::{Goal, Lookup, Step};
+use crate::lookup::{Goal, Lookup, MAX_UNASKED, Step};
 use crate::node::operation::{Event, Operation, OperationKey, Outcome, Task};
 use crate::node::peers::{Overdue, Waiter};
 use crate::node::{Node, Waiting, World};
@@ -120,9 +120,11 @@ impl Node {
         // nodes nearest to our own id are those nearest to the id beside it.
         let target = if target == self.id { target.beside() } else { target };
         self.table.touch(&target, world.ctx.now);
-        let mut seeds = Vec::with_capacity(config.k);
-        self.table.nearest(&target, config.k, &mut seeds);
-        Lookup::new(target, self.id, goal, config.k, config.concurrent_requests, seeds)
+        let far = self.table.is_far(&target);
+        let mut seeds = Vec::new();
+        self.table.nearest(&target, if far { MAX_UNASKED } else { config.k }, &mut seeds);
+        let lookup = Lookup::new(target, self.id, goal, config.k, config.concurrent_requests, seeds);
+        if far { lookup.expecting_nearer() } else { lookup }
     }
 
     /// Enters an operation and takes its first steps.

@@ -253,6 +253,12 @@ impl Table {
         self.collect(target, count, out, Entry::is_alive);
     }
 
+    /// Whether the target lies so far off that there must be nodes nearer to it than this
+    /// one: the table has contacts on this side of it, more than a bucket holds.
+    pub fn is_far(&self, target: &Id) -> bool {
+        self.index(target) + 1 < self.buckets.len()
+    }
+
     /// Takes note that a lookup for `target` has gone through its bucket.
     pub fn touch(&mut self, target: &Id, now: Time) {
         let index = self.index(target);
