@@ -17,7 +17,7 @@
 //! ```
 
 use crate::contact::Contact;
-use crate::id::{Distance, Id};
+use crate::id::Id;
 
 /// How many contacts of one answer are looked at. Peers send at most K of them,
 /// and K is at most 64.
@@ -92,8 +92,8 @@ pub struct Lookup {
     candidates: Vec<Candidate>,
     /// Peers that are said to be at a second address, each once.
     elsewhere: Vec<Contact>,
-    /// The distance below which somebody must exist.
-    nearer_than: Option<Distance>,
+    /// How many leading bits somebody must share with the target.
+    must_share: Option<usize>,
     /// How many candidates are in each state but the last, which follows.
     unasked: usize,
     active: usize,
@@ -123,7 +123,7 @@ impl Lookup {
             concurrency: concurrency.max(1),
             candidates: Vec::new(),
             elsewhere: Vec::new(),
-            nearer_than: None,
+            must_share: None,
             unasked: 0,
             active: 0,
             slow: 0,
@@ -147,19 +147,20 @@ impl Lookup {
         self.goal
     }
 
-    /// Says that there must be nodes nearer to the target than this one. Until one of
-    /// them has answered, the lookup goes on with all that it knows: a node that has
-    /// just joined may know only such as know no way there either.
+    /// Says that there must be nodes which share more leading bits with the target than
+    /// this one. Until one of them has answered, the lookup goes on with all that it
+    /// knows: a node that has just joined may know only such as know no way there either.
     #[must_use]
     pub fn expecting_nearer(mut self) -> Self {
-        self.nearer_than = Some(self.target.distance(&self.own));
+        self.must_share = Some(self.target.distance(&self.own).leading_zeros() + 1);
         self
     }
 
-    /// Nearer nodes must exist, and none has answered.
+    /// There must be nodes nearer by, and none has answered.
     fn is_astray(&self) -> bool {
-        self.nearer_than.is_some_and(|own| {
-            let mut nearer = self.candidates.iter().take_while(|c| self.target.distance(&c.contact.id) < own);
+        self.must_share.is_some_and(|bits| {
+            let shares = |c: &&Candidate| self.target.distance(&c.contact.id).leading_zeros() >= bits;
+            let mut nearer = self.candidates.iter().take_while(shares);
             !nearer.any(|candidate| candidate.state == State::Answered)
         })
     }

@@ -281,6 +281,55 @@ fn a_slow_peer_does_not_hold_the_others_up() {
 }
 
 #[test]
+fn a_lookup_that_is_astray_goes_on_with_all_it_knows() {
+    let target = Id::new([0; 20]);
+    let own = near(target, 0, 1);
+    // All on our own side of the space; only the farthest knows anybody on the other.
+    let mut seeds: Vec<Contact> =
+        (0..20).map(|n| contact(near(target, 0, 100 + n), 100 + n as u16)).collect();
+    seeds.sort_by_key(|seed| seed.id.distance(&target));
+    let guide = seeds[19];
+    let there = contact(near(target, 5, 7), 7);
+    let run = |expecting: bool| {
+        let seeds = seeds.iter().copied();
+        let lookup = Lookup::new(target, own, Goal::Closest, K, CONCURRENCY, seeds);
+        let mut lookup = if expecting { lookup.expecting_nearer() } else { lookup };
+        while let Step::Query(peer) = lookup.next() {
+            lookup.on_reply(&peer.id, (peer == guide).then_some(there));
+        }
+        assert_eq!(lookup.next(), Step::Done);
+        (lookup.asked(), lookup.closest().next().unwrap())
+    };
+    assert_eq!(run(false), (K, seeds[0]));
+    assert_eq!(run(true), (21, there), "each one, and the one that the last one knew");
+}
+
+#[test]
+fn a_peer_that_has_moved_is_asked_where_it_is() {
+    let target = Id::new([0; 20]);
+    let (old, new) = (contact(near(target, 9, 1), 1), contact(near(target, 9, 1), 2));
+    let other = contact(near(target, 3, 2), 3);
+    for slow in [false, true] {
+        let own = near(target, 0, 3);
+        let mut lookup = Lookup::new(target, own, Goal::Closest, K, CONCURRENCY, [old, other]);
+        assert_eq!(lookup.next(), Step::Query(old));
+        assert_eq!(lookup.next(), Step::Query(other));
+        lookup.on_reply(&other.id, [new]);
+        assert_eq!(lookup.next(), Step::Wait, "while it may still answer where it was");
+        if slow {
+            lookup.on_slow(&old.id)
+        } else {
+            lookup.on_failure(&old.id)
+        }
+        assert_eq!(lookup.next(), Step::Query(new));
+        assert_eq!(lookup.next(), Step::Wait);
+        lookup.on_reply(&new.id, []);
+        assert_eq!(lookup.next(), Step::Done);
+        assert!(lookup.closest().eq([new, other]));
+    }
+}
+
+#[test]
 fn useless_contacts_are_passed_over() {
     let (target, own) = (Id::of(b"target"), Id::of(b"own"));
     let first = contact(near(target, 3, 1), 1);

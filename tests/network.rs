@@ -143,6 +143,35 @@ fn lost_on_purpose_is_as_lost_by_the_network() {
 }
 
 /// Nodes that know each other and have nothing to do say next to nothing.
+/// All come at once, and by way of one node, so that each knows little of what is far
+/// from it: stores and searches get there all the same.
+#[test]
+fn nodes_that_have_just_joined_by_one_find_their_way() {
+    for seed in 1..=5 {
+        let mut network = Network::new(seed);
+        let nodes: Vec<_> = (0..100).map(|n| network.node(address(n), Config::default())).collect();
+        let join =
+            |network: &mut Network, node| network.engine.add_contact(network.now, node, address(0), None);
+        let begun: Vec<_> = nodes[1..].iter().map(|&node| join(&mut network, node)).collect();
+        begun.into_iter().for_each(|operation| drop(network.wait(operation)));
+        let close = |network: &mut Network, node| network.engine.find_close_nodes(network.now, node, None);
+        let begun: Vec<_> = nodes[1..].iter().map(|&node| close(&mut network, node)).collect();
+        begun.into_iter().for_each(|operation| drop(network.wait(operation)));
+        for (n, &node) in nodes.iter().enumerate() {
+            let key = Id::of(&[n as u8]);
+            let Outcome::Stored(Ok(holders)) = network.store(node, key, b"value") else {
+                panic!("not stored, seed {seed}")
+            };
+            let mut ids: Vec<_> = nodes.iter().map(|&node| network.contact(node).id.distance(&key)).collect();
+            ids.sort();
+            let nearest = holders.iter().filter(|holder| holder.id.distance(&key) <= ids[7]).count();
+            assert!(nearest >= 6, "{nearest} of the 8 nearest took value {n}, seed {seed}");
+            let found = network.find_values(nodes[(n + 50) % 100], key);
+            assert_eq!(found, [b"value"], "value {n}, seed {seed}");
+        }
+    }
+}
+
 #[test]
 fn a_network_at_rest_is_quiet() {
     let (mut network, nodes) = Network::joined(3, 40, &Config::default());

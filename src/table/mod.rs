@@ -253,8 +253,9 @@ impl Table {
         self.collect(target, count, out, Entry::is_alive);
     }
 
-    /// Whether the target lies so far off that there must be nodes nearer to it than this
-    /// one: the table has contacts on this side of it, more than a bucket holds.
+    /// Whether the target lies so far off that there must be nodes which share more leading
+    /// bits with it than this one: on this one's side of it alone there are more than a
+    /// bucket holds.
     pub fn is_far(&self, target: &Id) -> bool {
         self.index(target) + 1 < self.buckets.len()
     }
