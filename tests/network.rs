@@ -147,7 +147,8 @@ fn lost_on_purpose_is_as_lost_by_the_network() {
 /// from it: stores and searches get there all the same.
 #[test]
 fn nodes_that_have_just_joined_by_one_find_their_way() {
-    for seed in 1..=5 {
+    // With two of these, lookups used to stay in the half of the space they began in.
+    for seed in [1, 2, 7, 43] {
         let mut network = Network::new(seed);
         let nodes: Vec<_> = (0..100).map(|n| network.node(address(n), Config::default())).collect();
         let join =

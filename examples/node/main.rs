@@ -102,8 +102,8 @@ impl Session<'_> {
                 let _ = writeln!(stderr(), "node: contact {host}:{port}: {error}");
             }
         }
-        // Contacts that were in the file will do as well.
-        if self.node.contacts().is_ok_and(|known| !known.is_empty()) {
+        // Through those that were in the file, the node looks for its neighbours by itself.
+        if !contacts.is_empty() && self.node.contacts().is_ok_and(|known| !known.is_empty()) {
             self.execute(Command::Closest)?;
         }
         Ok(())

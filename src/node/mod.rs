@@ -99,7 +99,8 @@ pub struct Stats {
     pub network_size: f64,
     /// Values held.
     pub values: u64,
-    /// Their bytes in all.
+    /// Their bytes in all, each counted with 192 more for its row and indices, as in
+    /// [`Config::max_stored_bytes`](crate::Config::max_stored_bytes).
     pub value_bytes: u64,
     /// Airhook connections that are remembered.
     pub connections: usize,
