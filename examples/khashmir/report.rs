@@ -7,7 +7,7 @@ use crate::show::say;
 
 /// Peers, and the seconds in which the original of 2003 had them all find their
 /// close nodes, when nothing was lost.
-const ORIGINAL: [(usize, f64); 2] = [(24, 0.27), (64, 0.87)];
+const ORIGINAL: [(usize, f64); 2] = [(24, 0.10), (64, 0.37)];
 
 /// How long it took to find close nodes, and how long it used to.
 pub fn beside_2003(peers: usize, loss: f64, phase: &Phase) -> String {
@@ -15,7 +15,7 @@ pub fn beside_2003(peers: usize, loss: f64, phase: &Phase) -> String {
     let known = ORIGINAL.iter().find(|(count, _)| *count == peers && loss == 0.0);
     let original = match known {
         Some((_, seconds)) => format!("{seconds} s"),
-        None if loss > 0.0 => "24 peers, 1 % lost: six minutes".into(),
+        None if loss > 0.0 => "24 peers, 1 % lost: four to six minutes".into(),
         None => ORIGINAL.map(|(count, seconds)| format!("{count} peers in {seconds} s")).join(", "),
     };
     let found = phase.found;
