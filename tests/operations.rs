@@ -299,9 +299,12 @@ fn refreshes_that_find_nobody_end() {
         network.engine.refresh_table(network.now, nodes[0]);
     }
     network.run(secs(300));
-    assert_eq!(network.table(nodes[0]), [] as [Contact; 0]);
     let before = network.stats(nodes[0]).calls_sent;
     assert!(before < 50, "{before}");
+    // From then on it only tries now and then whether the one it knew is back.
     network.run(secs(300));
-    assert_eq!(network.stats(nodes[0]).calls_sent, before);
+    assert!(network.stats(nodes[0]).calls_sent - before <= 5);
+    assert!(
+        network.engine.contacts(nodes[0]).iter().all(|info| info.failures > 0 || info.last_heard.is_none())
+    );
 }

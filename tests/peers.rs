@@ -119,7 +119,13 @@ fn three_failures_in_a_row_drop_a_contact() {
     let (mut network, node) = one_node(Config::default());
     network.peer(address(1), far(1), polite());
     network.introduce(node, address(1));
-    let failures = |network: &Network| network.engine.contacts(node).first().map(|info| info.failures);
+    // Another one, so that the node does not think itself cut off.
+    network.peer(address(2), far(2), polite());
+    network.introduce(node, address(2));
+    let failures = |network: &Network| {
+        let contacts = network.engine.contacts(node);
+        contacts.iter().find(|info| info.contact.addr == address(1)).map(|info| info.failures)
+    };
     let look = |network: &mut Network| {
         network.find_node(node, far(7));
         // The lookup does not wait for the dead, the request does.

@@ -155,6 +155,26 @@ fn contacts_are_saved_every_quarter_of_an_hour() {
     assert!(network.find_node(nodes[7], id.expect("an id")).contains(&network.contact(node)));
 }
 
+/// A host that is offline for an hour loses all its contacts, and is back a minute after
+/// its network, without having saved anything.
+#[test]
+fn a_node_joins_again_by_itself() {
+    let (mut network, nodes) = Network::joined(4, 20, &Config::default());
+    let others: Vec<_> = nodes[1..].iter().map(|&node| network.address(node)).collect();
+    network.dead.extend(others.iter().copied());
+    for n in 0..4u8 {
+        network.find_node(nodes[0], Id::of(&[n]));
+    }
+    network.run(secs(HOUR));
+    assert!(network.stats(nodes[0]).calls_sent < 3000, "{:?}", network.stats(nodes[0]));
+    assert_eq!(network.find_node(nodes[0], Id::of(b"x")), []);
+    network.dead.clear();
+    network.run(secs(75));
+    assert!(network.stats(nodes[0]).contacts >= 8, "{:?}", network.stats(nodes[0]));
+    let wanted = network.contact(nodes[13]);
+    assert!(network.find_node(nodes[0], wanted.id).contains(&wanted));
+}
+
 /// A host that is offline for a while loses its contacts one by one. Those in the
 /// file are its only way back.
 #[test]

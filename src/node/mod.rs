@@ -31,7 +31,7 @@ use crate::node::operation::{Event, Operations};
 use crate::node::peers::{Peers, Waiter};
 use crate::node::upkeep::Upkeep;
 use crate::store::{Database, Resident};
-use crate::table::{Heard, Table};
+use crate::table::{Failed, Heard, Table};
 use crate::time::Time;
 
 /// What a node needs of the world, for the length of a call.
@@ -353,7 +353,10 @@ impl Node {
                 // It is there, whatever it thinks of the request.
                 CallError::Refused(_) => {}
                 _ => {
-                    self.table.note_failure(&contact, world.ctx.config.max_failures);
+                    let failed = self.table.note_failure(&contact, world.ctx.config.max_failures);
+                    if failed != Failed::Unknown {
+                        self.note_silence(&mut world.ctx, contact, failed == Failed::Dropped);
+                    }
                 }
             }
         }

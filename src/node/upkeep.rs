@@ -1,6 +1,7 @@
 //! What a node does by itself: deletes expired values, saves its contacts,
 //! refreshes buckets that nothing has touched.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -12,12 +13,16 @@ use crate::id::Id;
 use crate::lookup::Goal;
 use crate::node::operation::Task;
 use crate::node::{Node, World};
+use crate::table::Entry;
 use crate::wheel::Timer;
 
 /// Values deleted in one go: about 5 ms of work, for which the loop stands still.
 const EXPIRE_AT_ONCE: u32 = 1000;
 /// The time for everything else until the next such lot.
 const EXPIRE_PAUSE: Duration = Duration::from_millis(20);
+
+/// How often a node that nobody answers looks for its neighbours again.
+const REJOIN_PAUSE: Duration = Duration::from_secs(60);
 
 /// The timers of upkeep, and what is still to be refreshed.
 #[derive(Debug, Default)]
@@ -27,16 +32,14 @@ pub(super) struct Upkeep {
     refresh: Option<Timer>,
     /// Targets whose buckets are refreshed one after the other, the next one last.
     targets: Vec<Id>,
+    /// The contacts that were dropped last, for the time when none is left.
+    lost: VecDeque<Contact>,
 }
 
 impl Node {
     /// Takes up the saved contacts, and starts the timers.
     pub(super) fn start(&mut self, world: &mut World<'_>, saved: impl IntoIterator<Item = Contact>) {
-        for contact in saved {
-            if contact.is_reachable() && self.peers.reaches(&contact.addr) {
-                self.table.restore(contact, world.ctx.now);
-            }
-        }
+        self.restore(&world.ctx, saved);
         let config = world.ctx.config;
         let (now, first_expiry) = (world.ctx.now, config.first_expiry);
         self.upkeep.expiry = Some(world.ctx.arm(now + first_expiry, Due::Expiry));
@@ -70,6 +73,11 @@ impl Node {
                     log::error!("node {}: contacts cannot be saved: {error}", self.id);
                 }
                 self.arm_checkpoint(&mut world.ctx);
+            }
+            Due::Refresh if self.is_cut_off() => {
+                self.rejoin(world);
+                let pause = if self.table.is_empty() { config.bucket_staleness } else { REJOIN_PAUSE };
+                self.upkeep.refresh = Some(world.ctx.arm(world.ctx.now + pause, Due::Refresh));
             }
             Due::Refresh => {
                 let staleness = config.bucket_staleness;
@@ -138,6 +146,55 @@ impl Node {
         } else if let Some(target) = self.upkeep.targets.pop() {
             let lookup = self.lookup(world, target, Goal::Closest);
             self.begin(world, Task::Refresh(lookup), None);
+        }
+    }
+
+    /// Whether no contact is known to be there.
+    fn is_cut_off(&self) -> bool {
+        !self.table.iter().any(Entry::is_alive)
+    }
+
+    /// A contact has not answered, and is out of the table if it was `dropped`. The host may
+    /// have lost its network: a node that nobody answers tries again before long.
+    pub(super) fn note_silence(&mut self, ctx: &mut Context<'_>, contact: Contact, dropped: bool) {
+        if dropped {
+            let lost = &mut self.upkeep.lost;
+            lost.retain(|other| other.id != contact.id);
+            lost.push_back(contact);
+            if lost.len() > ctx.config.k {
+                lost.pop_front();
+            }
+        }
+        if self.is_cut_off() {
+            let at = ctx.now + REJOIN_PAUSE;
+            ctx.arm_by(&mut self.upkeep.refresh, at, Due::Refresh);
+        }
+    }
+
+    /// Looks for the node's neighbours through whoever may be there: the contacts left
+    /// or, with none left, those lost last and those saved.
+    fn rejoin(&mut self, world: &mut World<'_>) {
+        if self.table.is_empty() {
+            let saved = world.store.contacts(&self.resident).unwrap_or_else(|error| {
+                log::error!("node {}: saved contacts cannot be read: {error}", self.id);
+                Vec::new()
+            });
+            self.restore(&world.ctx, saved);
+            let lost = std::mem::take(&mut self.upkeep.lost);
+            self.restore(&world.ctx, lost);
+        }
+        if self.upkeep.targets.is_empty() && !self.table.is_empty() {
+            self.upkeep.targets.push(self.id);
+            self.refresh_next(world);
+        }
+    }
+
+    /// Takes up contacts of earlier times, as far as the table has room.
+    fn restore(&mut self, ctx: &Context<'_>, contacts: impl IntoIterator<Item = Contact>) {
+        for contact in contacts {
+            if contact.is_reachable() && self.peers.reaches(&contact.addr) {
+                self.table.restore(contact, ctx.now);
+            }
         }
     }
 
