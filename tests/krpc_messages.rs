@@ -318,3 +318,19 @@ fn hosts_have_one_spelling() {
     message::response_nodes(&mut out, TID, &mapped, &[mapped]);
     assert_eq!(out, plain);
 }
+
+#[test]
+fn a_padded_request_is_long_enough_and_means_the_same() {
+    let method = Method::FindNode { target: Id::of(b"target") };
+    let mut plain = Vec::new();
+    message::request(&mut plain, TID, &me(), &method).expect("short enough");
+    for least in 0..1300 {
+        let mut out = b"before".to_vec();
+        assert_eq!(message::padded_request(&mut out, TID, &me(), &method, least), Ok(()));
+        let taken = netstring::take(&out[6..], 99_999).expect("a netstring").expect("all of it");
+        let body = &out[6..][taken.body];
+        assert!(body.len() >= least && body.len() <= (plain.len() - 5).max(least + 9), "{}", body.len());
+        let Ok(Message::Request(request)) = Message::parse(body) else { panic!("{least}") };
+        assert_eq!((request.tid, request.sender, request.method), (TID, me().id, method));
+    }
+}

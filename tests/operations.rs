@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use khashmir::engine::Outcome;
 use khashmir::krpc::message::{self, Fault, Message, Method, Request};
 use khashmir::random::{seed_from_number, seeded};
-use khashmir::{Config, Contact, Id, OperationError, OperationKey};
+use khashmir::{Config, Id, OperationError, OperationKey};
 use network::*;
 use rand::RngExt;
 

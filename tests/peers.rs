@@ -269,6 +269,41 @@ fn lies_about_nodes_are_harmless() {
     assert!(network.now - begun.1 <= secs(21));
 }
 
+/// A stranger may send no more than three times what came before he has been shown our
+/// session. A request to him is long enough for that to be a whole answer.
+#[test]
+fn a_full_answer_fits_into_what_a_stranger_may_send() {
+    for (k, v6) in [(8, false), (20, false), (8, true)] {
+        let config = Config { k, ..Config::default() };
+        let place = |n: u32| {
+            if !v6 {
+                return address(n);
+            }
+            let [.., a, b, c, d] = n.to_be_bytes();
+            let long = [0x2001, 0xdb8, 0xffff, 0xffff, 0xffff, 0xffff].map(u16::to_be_bytes).concat();
+            let octets: [u8; 16] = [long, vec![a, b, c, d]].concat().try_into().unwrap();
+            (octets, 40_000).into()
+        };
+        let mut network = Network::new(1);
+        let node = network.node(place(0), config);
+        let stranger = network.peer(place(1), far(1), polite());
+        let found: Vec<Contact> = (0..k as u8)
+            .map(|n| Contact { id: Id::new([n; 20]), addr: place(0x6f6f_6f6f + u32::from(n)) })
+            .collect();
+        network.peer(place(2), far(2), names(vec![stranger]));
+        network.introduce(node, place(2));
+        network.engine.find_node(network.now, node, far(3), None);
+        network.run_until(secs(5), |network| network.engine.stats(node).unwrap().calls_sent >= 3);
+        let opening = network.intercept(place(1));
+        let request = opening[0].len();
+        let mut answer = Vec::new();
+        message::response_nodes(&mut answer, &[1; 20], &stranger, &found);
+        let answer = 13 + answer.len() + 3 * answer.len().div_ceil(253);
+        assert!(answer <= 3 * request, "{answer} bytes of answer for {request}");
+        assert!(request <= 1450 && request < answer / 3 + 40, "{request} for {answer}");
+    }
+}
+
 /// The services of a host are not to be called because somebody elsewhere says so.
 #[test]
 fn loopback_addresses_are_taken_from_loopback_only() {

@@ -12,7 +12,8 @@ use std::fmt;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-pub use emit::{MAX_BODY, MAX_ERROR_TEXT, error, request, response_empty, response_nodes, response_values};
+pub use emit::{MAX_BODY, MAX_ERROR_TEXT, error, padded_request, request};
+pub use emit::{response_empty, response_nodes, response_values};
 
 use crate::bencode::{self, BencodeError, List, Value};
 use crate::contact::Contact;

@@ -16,6 +16,9 @@ pub const MAX_BODY: usize = MAX_NETSTRING - 7;
 /// The longest text of an error that is written, in bytes. More is cut off.
 pub const MAX_ERROR_TEXT: usize = 1024;
 
+/// What a request is padded with; as much as ever fits into a first packet.
+const PADDING: [u8; 1400] = [0; 1400];
+
 /// About what everything but values and nodes takes, and what a node takes.
 const USUAL_BODY: usize = 150;
 const USUAL_NODE: usize = 60;
@@ -27,6 +30,42 @@ const USUAL_NODE: usize = 60;
 /// When the value is so long that the message would exceed [`MAX_BODY`];
 /// `out` is then as it was.
 pub fn request(out: &mut Vec<u8>, tid: &[u8], sender: &Contact, method: &Method<'_>) -> Result<(), TooLong> {
+    padded_request(out, tid, sender, method, 0)
+}
+
+/// As [`request`], made up to at least `least` bytes without its frame by a key that
+/// means nothing: an answer to a stranger may be only so many times as long as what he
+/// sent.
+///
+/// # Errors
+///
+/// As for [`request`].
+pub fn padded_request(
+    out: &mut Vec<u8>,
+    tid: &[u8],
+    sender: &Contact,
+    method: &Method<'_>,
+    least: usize,
+) -> Result<(), TooLong> {
+    let start = out.len();
+    write_request(out, tid, sender, method, None)?;
+    // The frame of so short a message: three digits, colon and comma.
+    let length = out.len().saturating_sub(start + 5);
+    if length < least {
+        out.truncate(start);
+        let key = b"3:pad1:".len();
+        write_request(out, tid, sender, method, Some(least.saturating_sub(length + key)))?;
+    }
+    Ok(())
+}
+
+fn write_request(
+    out: &mut Vec<u8>,
+    tid: &[u8],
+    sender: &Contact,
+    method: &Method<'_>,
+    padding: Option<usize>,
+) -> Result<(), TooLong> {
     let (key, target, value) = match *method {
         Method::Ping => (None, None, None),
         Method::FindNode { target } => (None, Some(target), None),
@@ -49,7 +88,11 @@ pub fn request(out: &mut Vec<u8>, tid: &[u8], sender: &Contact, method: &Method<
         if let Some(value) = value {
             message.key(b"value").bytes(value);
         }
-        message.end().key(b"req").bytes(method.name().as_bytes());
+        message.end();
+        if let Some(length) = padding {
+            message.key(b"pad").bytes(&PADDING[..length.min(PADDING.len())]);
+        }
+        message.key(b"req").bytes(method.name().as_bytes());
         envelope(message, tid, b"req");
     })
 }
