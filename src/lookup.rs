@@ -222,11 +222,6 @@ impl Lookup {
         }
     }
 
-    /// The peer `from` has answered with values in place of contacts.
-    pub fn on_values(&mut self, from: &Id) {
-        self.on_reply(from, []);
-    }
-
     /// The peer `from` has not answered, or not as it should. If others know it under
     /// another address, it is asked there.
     pub fn on_failure(&mut self, from: &Id) {

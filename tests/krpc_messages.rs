@@ -334,3 +334,25 @@ fn a_padded_request_is_long_enough_and_means_the_same() {
         assert_eq!((request.tid, request.sender, request.method), (TID, me().id, method));
     }
 }
+
+#[test]
+fn closer_nodes_go_beside_values_and_leave_room_for_the_frame() {
+    let closer: Vec<Contact> =
+        (0..8u8).map(|n| Contact { id: Id::of(&[n]), addr: ([192, 0, 2, n + 1], 4000).into() }).collect();
+    for size in [1, 90_000, 99_000, 99_800] {
+        let values = [vec![b'v'; size], b"small".to_vec()];
+        let mut out = Vec::new();
+        let count = message::response_values_and_closer(&mut out, TID, &me(), &values, &closer);
+        assert!(out.len() <= 99_999, "{}", out.len());
+        assert_eq!(count, if size < 99_500 { 2 } else { 1 });
+        let taken = netstring::take(&out, 99_999).expect("a netstring").expect("all of it");
+        let Ok(Message::Response(response)) = Message::parse(&out[taken.body]) else { panic!("{size}") };
+        assert!(response.closer().expect("a list").eq(closer.iter().copied()));
+        assert_eq!(response.values().expect("a list").count(), count);
+        assert!(response.nodes().is_none(), "a peer of 2003 would look no further");
+    }
+    // Whatever others mean by the key, their values count.
+    let odd = b"d3:rspd6:closeri7e6:senderd2:id20:aaaaaaaaaaaaaaaaaaaae6:valuesl1:vee3:tid1:x3:typ3:rspe";
+    let Ok(Message::Response(response)) = Message::parse(odd) else { panic!("not a response") };
+    assert!(response.closer().is_none() && response.values().expect("a list").eq([b"v"]));
+}

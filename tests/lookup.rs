@@ -209,7 +209,7 @@ fn values_are_asked_of_all_the_nearest() {
                     asked.push(peer);
                     // The second nearest has values, and so names no contacts.
                     if peer == nearest[1] {
-                        lookup.on_values(&peer.id);
+                        lookup.on_reply(&peer.id, []);
                     } else {
                         lookup.on_reply(&peer.id, network.nearest_known(&peer.id, &target));
                     }

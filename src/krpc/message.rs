@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 pub use emit::{MAX_BODY, MAX_ERROR_TEXT, error, padded_request, request};
-pub use emit::{response_empty, response_nodes, response_values};
+pub use emit::{response_empty, response_nodes, response_values, response_values_and_closer};
 
 use crate::bencode::{self, BencodeError, List, Value};
 use crate::contact::Contact;
@@ -89,6 +89,7 @@ pub struct Response<'a> {
     /// Who answers.
     pub sender: Id,
     nodes: Option<List<'a>>,
+    closer: Option<List<'a>>,
     values: Option<List<'a>>,
 }
 
@@ -231,8 +232,11 @@ impl<'a> Request<'a> {
 impl<'a> Response<'a> {
     fn read(tid: &'a [u8], rsp: Option<Value<'a>>) -> Option<Self> {
         let Some(Value::Dict(parts)) = rsp else { return None };
-        let [nodes, sender, values] = parts.select([b"nodes", b"sender", b"values"]);
-        Some(Response { tid, sender: sender_id(sender)?, nodes: list(nodes)?, values: list(values)? })
+        let [closer, nodes, sender, values] = parts.select([b"closer", b"nodes", b"sender", b"values"]);
+        // A key of ours, which may mean anything to others: never a reason to fail.
+        let closer = list(closer).flatten();
+        let (nodes, values) = (list(nodes)?, list(values)?);
+        Some(Response { tid, sender: sender_id(sender)?, nodes, closer, values })
     }
 
     /// The contacts that the response names, when it has a list of nodes at all.
@@ -243,6 +247,11 @@ impl<'a> Response<'a> {
     /// [`MAX_NODES`] entries are looked at.
     pub fn nodes(&self) -> Option<impl Iterator<Item = Contact> + use<'a>> {
         Some(self.nodes?.iter().take(MAX_NODES).filter_map(contact))
+    }
+
+    /// The same for the contacts that a peer of our own kind names beside values.
+    pub fn closer(&self) -> Option<impl Iterator<Item = Contact> + use<'a>> {
+        Some(self.closer?.iter().take(MAX_NODES).filter_map(contact))
     }
 
     /// The values that the response brings, when it has a list of values at

@@ -257,32 +257,38 @@ impl Node {
             return;
         };
         if let (Task::Values { lookup, .. }, Some(found)) = (&operation.task, response.values()) {
-            // Who holds values names no nodes, and yet knows best who else does: its
-            // neighbours. They may hold others.
-            let method = Method::FindNode { target: *lookup.target() };
-            self.peers.call(&mut world.ctx, from.addr, Some(from.id), Waiter::Neighbours(key), &method);
+            // Who holds values may know best who else does: its neighbours.
+            let target = *lookup.target();
             self.report(world, key, found.filter(|value| !value.is_empty()).map(<[u8]>::to_vec).collect());
+            if let Some(closer) = response.closer() {
+                self.neighbours_named(world, key, from, Some(closer));
+            } else {
+                // A peer of 2003 names none beside values.
+                let waiter = Waiter::Neighbours(key);
+                let method = Method::FindNode { target };
+                self.peers.call(&mut world.ctx, from.addr, Some(from.id), waiter, &method);
+            }
             return;
         }
         if let Task::Storing { publish, .. } = &mut operation.task {
             publish.on_accept(&from.id);
             self.advance(world, key);
         } else {
-            self.neighbours_answered(world, key, from, response);
+            self.neighbours_named(world, key, from, response.nodes());
         }
     }
 
     /// A peer has named the nodes that it knows near a lookup's target.
-    pub(super) fn neighbours_answered(
+    pub(super) fn neighbours_named(
         &mut self,
         world: &mut World<'_>,
         key: Key,
         from: &Contact,
-        response: &Response<'_>,
+        nodes: Option<impl Iterator<Item = Contact>>,
     ) {
         if let Some(lookup) = self.operations.get_mut(key).and_then(|operation| operation.task.lookup_mut()) {
             let peers = &self.peers;
-            match response.nodes() {
+            match nodes {
                 Some(nodes) => {
                     let of_use = nodes.filter(|node| peers.reaches(&node.addr) && is_plausible(node, from));
                     lookup.on_reply(&from.id, of_use);

@@ -267,7 +267,7 @@ impl Node {
                 Waiter::Contact(operation) => self.contact_answered(world, operation, contact),
                 Waiter::Step(operation) => self.step_answered(world, operation, &contact, response),
                 Waiter::Neighbours(operation) => {
-                    self.neighbours_answered(world, operation, &contact, response);
+                    self.neighbours_named(world, operation, &contact, response.nodes());
                 }
                 Waiter::Greeting | Waiter::Verdict(_) => {}
             }

@@ -12,6 +12,11 @@ use crate::node::{Node, Promise, Waiting, World};
 use crate::store::Put;
 use crate::table::Room;
 
+/// What an answer takes beside its values and contacts, at the most, and what a contact does
+/// (that of an IPv6 host), in bytes.
+const ANSWER_OVERHEAD: usize = 512;
+const MAX_CONTACT: usize = 90;
+
 impl Node {
     /// Answers a request: always, but to a peer that does not take its answers.
     pub(super) fn serve(
@@ -98,8 +103,17 @@ impl Node {
         if values.is_empty() {
             return self.answer_with_nodes(world, connection, from, request, key);
         }
+        // Others nearby may hold other values. They are named only where that takes no value's
+        // room: whoever is told of none asks for them.
+        let k = world.ctx.config.k;
+        let mut closer = Vec::new();
+        // A length in front of a value may have five digits; one was counted.
+        if room >= ANSWER_OVERHEAD + k * MAX_CONTACT + 4 * values.len() {
+            self.table.nearest_alive(key, k + 1, &mut closer);
+            retain_useful(&mut closer, k, request, from);
+        }
         self.peers.reply(&mut world.ctx, connection, |out, own| {
-            message::response_values(out, request.tid, own, &values);
+            message::response_values_and_closer(out, request.tid, own, &values, &closer);
         });
     }
 
@@ -112,17 +126,15 @@ impl Node {
         target: &Id,
     ) {
         let k = world.ctx.config.k;
-        let asker = &request.sender;
-        // Nobody needs to be told of himself, or of addresses that he cannot reach.
-        let of_use = |node: &Contact| node.id != *asker && node.addr.is_ipv4() == from.is_ipv4();
         let mut nodes = Vec::with_capacity(k + 1);
         match self.table.get(target) {
             // Who asks for a node that we know, and that seems to be there, gets that one alone.
-            Some(entry) if entry.is_alive() && of_use(&entry.contact) => nodes.push(entry.contact),
+            Some(entry) if entry.is_alive() && is_useful(&entry.contact, request, from) => {
+                nodes.push(entry.contact);
+            }
             _ => self.table.nearest_alive(target, k + 1, &mut nodes),
         }
-        nodes.retain(of_use);
-        nodes.truncate(k);
+        retain_useful(&mut nodes, k, request, from);
         self.peers.reply(&mut world.ctx, connection, |out, own| {
             message::response_nodes(out, request.tid, own, &nodes);
         });
@@ -179,4 +191,15 @@ impl Node {
         }
         self.settle(world);
     }
+}
+
+/// Nobody needs to be told of himself, or of addresses that he cannot reach.
+fn is_useful(node: &Contact, request: &Request<'_>, from: SocketAddr) -> bool {
+    node.id != request.sender && node.addr.is_ipv4() == from.is_ipv4()
+}
+
+/// Leaves the first `k` contacts that are of use to the one who asks.
+fn retain_useful(nodes: &mut Vec<Contact>, k: usize, request: &Request<'_>, from: SocketAddr) {
+    nodes.retain(|node| is_useful(node, request, from));
+    nodes.truncate(k);
 }

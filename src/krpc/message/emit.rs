@@ -127,10 +127,28 @@ pub fn response_values(
     sender: &Contact,
     values: impl IntoIterator<Item = impl AsRef<[u8]>>,
 ) -> usize {
+    response_values_and_closer(out, tid, sender, values, &[])
+}
+
+/// As [`response_values`], and names nodes that may hold others. Not under `nodes`: a peer of
+/// 2003 would look no further; what it does not know it passes over.
+pub fn response_values_and_closer(
+    out: &mut Vec<u8>,
+    tid: &[u8],
+    sender: &Contact,
+    values: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    closer: &[Contact],
+) -> usize {
     let written = message(out, 1000, |message| {
         // The opening `d` is there already.
         let start = message.buffered() - 1;
-        contact(message.key(b"rsp").dict().key(b"sender"), sender);
+        message.key(b"rsp").dict();
+        if !closer.is_empty() {
+            message.key(b"closer").list();
+            closer.iter().take(MAX_NODES).for_each(|node| contact(message, node));
+            message.end();
+        }
+        contact(message.key(b"sender"), sender);
         message.key(b"values").list();
         let after = b"ee3:tid3:typ3:rspe".len() + bytes_len(tid.len());
         let end = (start + MAX_BODY).saturating_sub(after);
