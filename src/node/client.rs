@@ -121,8 +121,13 @@ impl Node {
         let target = if target == self.id { target.beside() } else { target };
         self.table.touch(&target, world.ctx.now);
         let far = self.table.is_far(&target);
+        // All that there is, since the nearest may be dead; at first only those that are
+        // known to be there, when they are enough.
         let mut seeds = Vec::new();
-        self.table.nearest(&target, if far { MAX_UNASKED } else { config.k }, &mut seeds);
+        self.table.nearest_alive(&target, MAX_UNASKED, &mut seeds);
+        if seeds.len() < config.k {
+            self.table.nearest(&target, MAX_UNASKED, &mut seeds);
+        }
         let lookup = Lookup::new(target, self.id, goal, config.k, config.concurrent_requests, seeds);
         if far { lookup.expecting_nearer() } else { lookup }
     }
