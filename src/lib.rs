@@ -38,8 +38,9 @@
 //!   all with a [`reactor::Reactor`] of your own. No async runtime.
 //! * **Values.** [`Khashmir::put`] succeeds when at least
 //!   [`Config::store_redundancy`] nodes have the value in their stores (committed,
-//!   before they say so), or all nodes there are, if those are fewer; the node
-//!   itself counts when it is among the [`Config::k`] nearest to the key. Whoever
+//!   before they say so), or all that could be found, if those are fewer; the node
+//!   itself counts when it is among the [`Config::k`] nearest to the key, but is not
+//!   enough when it knows others and reaches none. Whoever
 //!   wants a value to live longer than [`Config::value_lifetime`] stores it again.
 //!   A search brings every value that the nearest nodes hold, each once. Values of a key have no order.
 //! * **Anybody may store anything under any key.** Nodes check the size, not the

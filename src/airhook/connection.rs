@@ -243,16 +243,6 @@ impl Connection {
         self.original
     }
 
-    /// Whether we spoke first.
-    pub fn is_opened(&self) -> bool {
-        self.opened
-    }
-
-    /// The smoothed round trip, once measured.
-    pub fn round_trip(&self) -> Option<Duration> {
-        self.round_trip.smoothed()
-    }
-
     /// How many messages are sent and not settled.
     pub fn unsettled(&self) -> usize {
         self.flight.as_ref().map_or(0, |flight| flight.unsettled())

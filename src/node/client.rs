@@ -163,11 +163,7 @@ impl Node {
             };
             match step {
                 Step::Wait => return,
-                Step::Done => {
-                    if !self.stage_done(world, key) {
-                        return;
-                    }
-                }
+                Step::Done => return self.stage_done(world, key),
                 Step::Query(contact) if contact.id == self.id => self.store_here(world, key),
                 Step::Query(contact) => {
                     if let Some(method) = operation.task.method() {
@@ -215,12 +211,12 @@ impl Node {
         }
     }
 
-    /// A lookup or a publishing is over. Whether the operation goes on with another.
-    fn stage_done(&mut self, world: &mut World<'_>, operation_key: Key) -> bool {
+    /// A lookup or a publishing is over, and the operation ends or lines up for the next.
+    fn stage_done(&mut self, world: &mut World<'_>, operation_key: Key) {
         let own = self.peers.own_contact(&world.ctx);
         let config = world.ctx.config;
         let Some(operation) = self.operations.get_mut(operation_key) else {
-            return false;
+            return;
         };
         if let Task::Finding { lookup, key, value } = &mut operation.task {
             let holders = holders(lookup, own, config.k);
@@ -233,7 +229,7 @@ impl Node {
             operation.task = Task::Storing { publish, key: target, value, admitted: false };
             // Its turn comes before this input is done with, if there is room.
             self.operations.line_up(operation_key);
-            return false;
+            return;
         }
         let outcome = match &operation.task {
             Task::Nodes(lookup) => Some(Outcome::Nodes(Ok(lookup.closest().collect()))),
@@ -247,7 +243,6 @@ impl Node {
             Task::Refresh(_) | Task::Finding { .. } | Task::Contact => None,
         };
         self.end(world, operation_key, outcome);
-        false
     }
 
     /// A peer has answered a request of an operation.
