@@ -23,6 +23,12 @@ impl Key {
     pub const fn new(index: u32, generation: u32) -> Self {
         Key { index, generation }
     }
+
+    /// The place.
+    #[doc(hidden)]
+    pub const fn place(self) -> usize {
+        self.index as usize
+    }
 }
 
 /// What a timer of a node is for.

@@ -16,6 +16,9 @@
 //! written to the stores is committed when the first output is asked for, before
 //! any answer that promises it goes out.
 
+#[cfg(feature = "sim")]
+mod rig;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,7 +38,7 @@ use crate::time::{Time, UnixTime};
 use crate::wheel::Wheel;
 
 pub use crate::context::Routes;
-pub use crate::node::operation::{Event, OperationKey, Outcome};
+pub use crate::node::operation::{Effort, Event, OperationKey, Outcome};
 pub use crate::node::{ContactInfo, Stats};
 
 /// Names a node of an engine. The key of a node that was removed names none.
@@ -467,7 +470,8 @@ impl Engine {
         self.generation = self.generation.wrapping_add(1);
         let operation =
             OperationKey { node, operation: Key { index: u32::MAX, generation: self.generation } };
-        self.events.push_back(Event::Operation { node, operation, outcome: closed });
+        let effort = Effort::default();
+        self.events.push_back(Event::Operation { node, operation, outcome: closed, effort });
         operation
     }
 

@@ -80,7 +80,7 @@
 //! | machines | `airhook/{connection, stream, mux}`, `krpc/calls`, `table`, `lookup`, `publish`, `store` |
 //! | node | `node/{serve, client, upkeep}` |
 //! | engine | `engine` |
-//! | drivers | `reactor` |
+//! | drivers | `reactor`, `sim` |
 //! | face | `khashmir` |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -108,6 +108,8 @@ pub mod node;
 pub mod publish;
 pub mod random;
 pub mod reactor;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[doc(hidden)]
 pub mod store;
 #[doc(hidden)]

@@ -11,7 +11,7 @@ use crate::error::{CallError, OperationError};
 use crate::id::Id;
 use crate::krpc::message::{Method, Response};
 use crate::lookup::{Goal, Lookup, MAX_UNASKED, Step};
-use crate::node::operation::{Event, Operation, OperationKey, Outcome, Task};
+use crate::node::operation::{Effort, Event, Operation, OperationKey, Outcome, Task};
 use crate::node::peers::{Overdue, Waiter};
 use crate::node::{Node, Waiting, World};
 use crate::publish::Publish;
@@ -225,8 +225,9 @@ impl Node {
             let exist = if cut_off { holders.len() + 1 } else { holders.len() };
             let needed = config.store_redundancy.min(exist);
             let publish = Publish::new(holders, config.concurrent_requests, needed);
+            let found = (&*lookup).into();
             let (target, value) = (*key, std::mem::take(value));
-            operation.task = Task::Storing { publish, key: target, value, admitted: false };
+            operation.task = Task::Storing { publish, key: target, value, admitted: false, found };
             // Its turn comes before this input is done with, if there is room.
             self.operations.line_up(operation_key);
             return;
@@ -341,10 +342,10 @@ impl Node {
 
     /// Tells of those values that are new.
     fn report(&mut self, world: &mut World<'_>, key: Key, mut values: Vec<Vec<u8>>) {
-        if let Some(Operation { task: Task::Values { seen, .. }, .. }) = self.operations.get_mut(key) {
+        if let Some(Operation { task: Task::Values { lookup, seen }, .. }) = self.operations.get_mut(key) {
             values.retain(|value| seen.len() < MAX_VALUES && seen.insert(Id::of(value)));
             if !values.is_empty() {
-                tell(world, key, Outcome::Values(values));
+                tell(world, key, Outcome::Values(values), (&*lookup).into());
             }
         }
     }
@@ -364,15 +365,16 @@ impl Node {
         };
         world.ctx.disarm(&mut operation.deadline);
         match outcome {
-            Some(outcome) => tell(world, key, outcome),
+            Some(outcome) => tell(world, key, outcome, operation.task.effort()),
             None => self.refresh_next(world),
         }
     }
 }
 
-fn tell(world: &mut World<'_>, operation: Key, outcome: Outcome) {
+fn tell(world: &mut World<'_>, operation: Key, outcome: Outcome, effort: Effort) {
     let node = world.ctx.node;
-    world.events.push_back(Event::Operation { node, operation: OperationKey { node, operation }, outcome });
+    let operation = OperationKey { node, operation };
+    world.events.push_back(Event::Operation { node, operation, outcome, effort });
 }
 
 /// The `k` nearest to the target of those that answered and this node itself.

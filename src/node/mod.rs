@@ -302,6 +302,12 @@ impl Node {
         Some(self.peers.as_sent(to))
     }
 
+    /// Takes a contact to be there.
+    #[cfg(feature = "sim")]
+    pub fn assume(&mut self, world: &World<'_>, contact: Contact) {
+        self.table.heard(contact, world.ctx.now);
+    }
+
     // -- inside
 
     /// A contact has answered.

@@ -35,6 +35,31 @@ pub enum Outcome {
     ValuesEnd(Result<(), OperationError>),
 }
 
+/// What an operation took. Contacts asked for anything but a lookup do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// The longest chain of referrals that led to one of the nodes that were found.
+    pub hops: u16,
+    /// How many nodes were asked.
+    pub asked: u16,
+    /// How many of them answered.
+    pub answered: u16,
+    /// How many failed to.
+    pub failed: u16,
+}
+
+impl From<&Lookup> for Effort {
+    fn from(lookup: &Lookup) -> Self {
+        let count = |count| u16::try_from(count).unwrap_or(u16::MAX);
+        Effort {
+            hops: lookup.hops(),
+            asked: count(lookup.asked()),
+            answered: count(lookup.answered()),
+            failed: count(lookup.failed()),
+        }
+    }
+}
+
 /// Something that the owner of a node is to be told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -46,6 +71,8 @@ pub enum Event {
         operation: OperationKey,
         /// What it brought.
         outcome: Outcome,
+        /// What its lookup took so far.
+        effort: Effort,
     },
 }
 
@@ -60,8 +87,8 @@ pub(super) enum Task {
     Values { lookup: Lookup, seen: BTreeSet<Id> },
     /// Looks for the nodes that are to hold a value.
     Finding { lookup: Lookup, key: Id, value: Vec<u8> },
-    /// Gives it to them, once it is its turn.
-    Storing { publish: Publish, key: Id, value: Vec<u8>, admitted: bool },
+    /// Gives it to them, once it is its turn; `found`: what finding them took.
+    Storing { publish: Publish, key: Id, value: Vec<u8>, admitted: bool, found: Effort },
     /// Looks for nodes, for the table's sake alone.
     Refresh(Lookup),
 }
@@ -173,6 +200,18 @@ impl Task {
                 Goal::Values => Method::FindValue { key: *lookup.target() },
                 Goal::Closest | Goal::Exact => Method::FindNode { target: *lookup.target() },
             }),
+        }
+    }
+
+    /// What the operation's lookup took so far.
+    pub fn effort(&self) -> Effort {
+        match self {
+            Task::Nodes(lookup)
+            | Task::Values { lookup, .. }
+            | Task::Finding { lookup, .. }
+            | Task::Refresh(lookup) => lookup.into(),
+            Task::Storing { found, .. } => *found,
+            Task::Contact => Effort::default(),
         }
     }
 

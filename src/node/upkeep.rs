@@ -128,6 +128,17 @@ impl Node {
     ///
     /// When the contacts could not be saved; everything else is done all the same.
     pub fn close(&mut self, world: &mut World<'_>) -> Result<(), StoreError> {
+        self.end_all(world);
+        self.checkpoint(world)
+    }
+
+    /// Ends everything, and saves nothing.
+    #[cfg(feature = "sim")]
+    pub fn crash(&mut self, world: &mut World<'_>) {
+        self.end_all(world);
+    }
+
+    fn end_all(&mut self, world: &mut World<'_>) {
         self.upkeep.targets.clear();
         self.fail_all(world, &OperationError::Closed);
         self.peers.clear(&mut world.ctx);
@@ -135,7 +146,6 @@ impl Node {
         for timer in [expiry, checkpoint, refresh] {
             world.ctx.disarm(timer);
         }
-        self.checkpoint(world)
     }
 
     /// Starts the next of the refreshes that wait, if there is one.

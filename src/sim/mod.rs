@@ -1,0 +1,12 @@
+//! Whole networks in simulated time: the nodes that ship, on hosts that are not there.
+//!
+//! A [`Simulation`] drives an [`Engine`](crate::engine::Engine) as the reactor does, but with a
+//! clock that jumps from event to event and with a model in the place of sockets.
+
+mod digest;
+mod event;
+mod network;
+mod simulation;
+
+pub use network::{Conditions, Latency};
+pub use simulation::{Happening, Host, Peer, Setup, Simulation};
