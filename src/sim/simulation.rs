@@ -1,5 +1,6 @@
 //! The simulation itself: an engine, its hosts, and what is going to happen.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub struct Setup {
 }
 
 /// Something that is no node of ours, and speaks for itself. Driven as an engine is.
-pub trait Peer: Send {
+pub trait Peer: Any + Send {
     /// A datagram has come.
     fn receive(&mut self, now: Time, from: SocketAddr, datagram: &[u8]);
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
@@ -185,6 +186,16 @@ impl Simulation {
             Some(Occupant::Node(node)) => Some(*node),
             _ => None,
         }
+    }
+
+    /// The foreign peer that runs on a host, to be asked or told something; what it then has to
+    /// say goes out as time goes on. `None`: there is none, or it is not a `P`.
+    pub fn peer_mut<P: Peer>(&mut self, host: Host) -> Option<&mut P> {
+        let Some(Occupant::Peer(peer)) = self.hosts.get_mut(host.0 as usize) else { return None };
+        let peer: &mut dyn Any = peer.as_mut();
+        let peer = peer.downcast_mut()?;
+        self.awake.push_back(host.0);
+        Some(peer)
     }
 
     /// The node on a host, as others know it.
