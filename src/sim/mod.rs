@@ -6,6 +6,7 @@
 mod digest;
 mod event;
 mod network;
+pub mod original;
 mod simulation;
 
 pub use network::{Conditions, Latency};
