@@ -1,0 +1,579 @@
+//! The simulator's peers of 2003: they do what was recorded of the originals, and live with ours.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use khashmir::airhook::packet::{Messages, Packet};
+use khashmir::bencode::{self, Value};
+use khashmir::engine;
+use khashmir::krpc::message::{self, Message, Method};
+use khashmir::krpc::netstring;
+use khashmir::sim::original::connection::Connection;
+use khashmir::sim::original::{Operation, Original, Outcome};
+use khashmir::sim::{Happening, Host, Peer, Setup, Simulation};
+use khashmir::time::Time;
+use khashmir::{Contact, Id};
+use rand::rngs::ChaCha12Rng;
+use rand::{Rng, RngExt, SeedableRng};
+
+const NULL: Id = Id::new([0; 20]);
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn addr(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn transmitted(peer: &mut Original, now: Time) -> Vec<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut buf = Vec::new();
+    while peer.poll_transmit(now, &mut buf).is_some() {
+        out.push(buf.clone());
+    }
+    out
+}
+
+// -- what was recorded
+
+struct Recorded {
+    from: u64,
+    fate: String,
+    bytes: Vec<u8>,
+}
+
+fn trace(name: &str) -> Vec<Recorded> {
+    let path = format!("{}/tests/traces/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let read = |line| {
+        let fields: serde_json::Value = serde_json::from_str(line).unwrap();
+        let hex = fields["hex"].as_str().unwrap();
+        Recorded {
+            from: fields["from"].as_u64().unwrap(),
+            fate: fields["fate"].as_str().unwrap_or("ok").to_owned(),
+            bytes: (0..hex.len())
+                .step_by(2)
+                .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+                .collect(),
+        }
+    };
+    text.lines().map(read).collect()
+}
+
+/// The id that the first message of these gives for its sender.
+fn sender_id<'a>(mut datagrams: impl Iterator<Item = &'a Recorded>) -> Id {
+    let key = b"6:senderd4:host9:127.0.0.12:id20:";
+    datagrams
+        .find_map(|datagram| {
+            let at = datagram.bytes.windows(key.len()).position(|bytes| bytes == key)? + key.len();
+            Id::from_slice(datagram.bytes.get(at..at + 20)?)
+        })
+        .unwrap()
+}
+
+/// What the recorded peer at `port` sent after what it was sent, and what ours does instead of
+/// it; with the session ids made the same.
+fn replayed(name: &str, port: u16, caller: u16, count: usize) -> [Vec<Vec<u8>>; 2] {
+    let trace = &trace(name)[..count];
+    let theirs = || trace.iter().filter(|datagram| datagram.from == u64::from(port));
+    let recorded_session = Packet::parse(&theirs().next().unwrap().bytes).unwrap().session;
+    let mut peer = Original::new(addr(port), 1).with_id(sender_id(theirs()));
+    let mut session = 0;
+    let mut said = Vec::new();
+    for (step, datagram) in trace.iter().enumerate() {
+        if datagram.from == u64::from(port) || datagram.fate.starts_with("drop") {
+            continue;
+        }
+        let now = Time::from_micros(1000 * step as u64);
+        let mut packet = Packet::parse(&datagram.bytes).unwrap();
+        if packet.observed_session == recorded_session {
+            packet.observed_session = session;
+        }
+        let mut bytes = Vec::new();
+        packet.emit(&mut bytes);
+        for _ in 0..1 + usize::from(datagram.fate.starts_with("dup")) {
+            peer.receive(now, addr(caller), &bytes);
+        }
+        for out in transmitted(&mut peer, now) {
+            let mut packet = Packet::parse(&out).unwrap();
+            if packet.session != 0 {
+                session = packet.session;
+                packet.session = recorded_session;
+            }
+            let mut bytes = Vec::new();
+            packet.emit(&mut bytes);
+            said.push(bytes);
+        }
+    }
+    [theirs().map(|datagram| datagram.bytes.clone()).collect(), said]
+}
+
+#[test]
+fn it_sends_the_recorded_datagrams() {
+    // Of the first one: what came before the recorded peer was told to ask something itself.
+    for (name, port, caller, count) in [
+        ("trace-two-peers", 9102, 9101, 25),
+        ("py-dup-handshake", 9152, 9154, 9),
+        ("py-loss-in-burst", 9152, 9154, 19),
+        ("py-loss-request", 9152, 9154, 12),
+        ("py-loss-response", 9152, 9154, 13),
+    ] {
+        let [recorded, said] = replayed(name, port, caller, count);
+        assert!(recorded.len() > 3);
+        for (at, (recorded, said)) in recorded.iter().zip(&said).enumerate() {
+            assert_eq!(recorded.escape_ascii().to_string(), said.escape_ascii().to_string(), "{name} {at}");
+        }
+        assert_eq!(recorded.len(), said.len(), "{name}");
+    }
+}
+
+/// The KRPC messages in datagrams.
+fn messages(datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut stream = Vec::new();
+    for datagram in datagrams {
+        for message in Packet::parse(datagram).unwrap().messages.iter() {
+            stream.extend_from_slice(&message[2..]);
+        }
+    }
+    let (mut used, mut messages) = (0, Vec::new());
+    while let Some(taken) = netstring::take(&stream[used..], 99_999).unwrap() {
+        messages.push(stream[used..][taken.body].to_vec());
+        used += taken.consumed;
+    }
+    assert_eq!(used, stream.len());
+    messages
+}
+
+#[test]
+fn odd_requests_are_answered_as_was_recorded() {
+    let [recorded, said] = replayed("py-krpc-errors", 9162, 9161, 39);
+    let (recorded, said) = (messages(&recorded), messages(&said));
+    assert_eq!(recorded.len(), 14);
+    assert_eq!(recorded.len(), said.len(), "nothing is taken after what cannot be read");
+    for (recorded, said) in recorded.iter().zip(&said) {
+        let text = said.escape_ascii().to_string();
+        let [Value::Dict(recorded_message), Value::Dict(said_message)] =
+            [recorded, said].map(|bytes| bencode::parse(bytes).unwrap())
+        else {
+            panic!("{text}");
+        };
+        assert_eq!(recorded_message.get(b"tid"), said_message.get(b"tid"), "{text}");
+        match [recorded_message, said_message].map(|message| message.get(b"err")) {
+            // The words are free.
+            [Some(Value::Bytes(_)), Some(Value::Bytes(_))] => {}
+            _ => assert_eq!(recorded.escape_ascii().to_string(), text),
+        }
+    }
+}
+
+// -- one peer
+
+/// Somebody who talks to a peer by hand.
+struct Caller {
+    peer: Original,
+    connection: Connection,
+    own: Contact,
+    now: Time,
+    inbox: Vec<u8>,
+}
+
+impl Caller {
+    fn new(id: Id) -> Self {
+        let peer = Original::new(addr(2000), 5);
+        let own = Contact { id, addr: addr(3000) };
+        Caller { peer, connection: Connection::new(77), own, now: Time::ZERO, inbox: Vec::new() }
+    }
+
+    fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        let mut due = Vec::new();
+        let mut buf = Vec::new();
+        loop {
+            due.extend(self.connection.take_timer());
+            while let Some(at) = due.iter().position(|&at| at <= self.now) {
+                due.swap_remove(at);
+                buf.clear();
+                self.connection.send_next(self.now, &mut buf);
+                self.peer.receive(self.now, self.own.addr, &buf);
+                due.extend(self.connection.take_timer());
+            }
+            self.peer.handle_timeout(self.now);
+            while let Some(to) = self.peer.poll_transmit(self.now, &mut buf) {
+                if to == self.own.addr {
+                    self.connection.receive(self.now, &buf, &mut self.inbox);
+                    self.connection.schedule(self.now);
+                }
+            }
+            due.extend(self.connection.take_timer());
+            let next = due.iter().copied().chain(self.peer.next_deadline()).min();
+            let Some(next) = next.filter(|&next| next <= end) else { break };
+            self.now = self.now.max(next);
+        }
+        self.now = end;
+    }
+
+    /// What is answered to bytes of the stream.
+    fn ask(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.connection.write(self.now, bytes);
+        self.run(secs(2));
+        let taken = netstring::take(&self.inbox, 99_999).unwrap()?;
+        let body = self.inbox[taken.body].to_vec();
+        self.inbox.drain(..taken.consumed);
+        Some(body)
+    }
+
+    fn request(&mut self, method: &Method<'_>) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        message::request(&mut out, b"t", &self.own, method).unwrap();
+        self.ask(&out)
+    }
+}
+
+fn framed(body: &str) -> Vec<u8> {
+    format!("{}:{body},", body.len()).into_bytes()
+}
+
+#[test]
+fn further_keys_are_ignored_and_further_arguments_refused() {
+    let mut caller = Caller::new(Id::of(b"caller"));
+    let mut padded = Vec::new();
+    message::padded_request(&mut padded, b"t", &caller.own, &Method::Ping, 500).unwrap();
+    let answer = caller.ask(&padded).unwrap();
+    assert!(matches!(Message::parse(&answer), Ok(Message::Response(_))));
+    let sender = "d2:id20:aaaaaaaaaaaaaaaaaaaae";
+    let more = format!("d3:argd3:agei1e6:sender{sender}e3:req4:ping3:tid1:t3:typ3:reqe");
+    let answer = caller.ask(&framed(&more)).unwrap();
+    assert!(matches!(Message::parse(&answer), Ok(Message::Error(_))));
+    let less = format!("d3:argd6:sender{sender}e3:req9:find_node3:tid1:t3:typ3:reqe");
+    let answer = caller.ask(&framed(&less)).unwrap();
+    assert!(matches!(Message::parse(&answer), Ok(Message::Error(_))));
+    let known: Vec<Id> = caller.peer.contacts().map(|contact| contact.id).collect();
+    assert_eq!(known, [caller.own.id], "who asks amiss is not entered");
+}
+
+#[test]
+fn a_request_in_an_opening_is_taken_when_it_is_repeated() {
+    let mut peer = Original::new(addr(2000), 3);
+    let own = Contact { id: Id::of(b"caller"), addr: addr(3000) };
+    let mut request = vec![0, 0];
+    message::request(&mut request, b"t", &own, &Method::Ping).unwrap();
+    let mut bytes = vec![(request.len() - 1) as u8];
+    bytes.extend_from_slice(&request);
+    let mut now = Time::ZERO;
+    let mut send = |sequence, observed: (u8, u32), next, with: bool| {
+        let messages = Messages::parse(if with { &bytes } else { &[] }).unwrap();
+        let packet = Packet {
+            observed_sequence: observed.0,
+            sequence,
+            observed_session: observed.1,
+            session: 9,
+            next: Some(next),
+            missed: &[],
+            messages,
+        };
+        let mut datagram = Vec::new();
+        packet.emit(&mut datagram);
+        now += Duration::from_millis(100);
+        peer.receive(now, own.addr, &datagram);
+        transmitted(&mut peer, now)
+    };
+    let opened = send(0, (0, 0), 0, true);
+    let session = Packet::parse(&opened[0]).unwrap().session;
+    assert!(opened.iter().all(|out| Packet::parse(out).unwrap().messages.count() == 0));
+    let reported = send(1, (0, session), 1, false);
+    assert_eq!(reported.len(), 1);
+    assert_eq!(Packet::parse(&reported[0]).unwrap().missed, [0]);
+    let answered = send(2, (opened.len() as u8, session), 1, true);
+    assert_eq!(messages(&answered).len(), 1);
+}
+
+#[test]
+fn values_go_after_a_day() {
+    let mut caller = Caller::new(Id::of(b"caller"));
+    let key = Id::of(b"key");
+    for value in [&b"first"[..], b"second", b""] {
+        caller.request(&Method::StoreValue { key, value }).unwrap();
+    }
+    let values = |caller: &mut Caller| {
+        let answer = caller.request(&Method::FindValue { key }).unwrap();
+        let Ok(Message::Response(response)) = Message::parse(&answer) else { panic!() };
+        assert!(response.values().is_some() != response.nodes().is_some());
+        response.values().map(|values| values.map(<[u8]>::to_vec).collect::<Vec<_>>()).unwrap_or_default()
+    };
+    assert_eq!(values(&mut caller), [&b"first"[..], b"second", b""]);
+    caller.run(secs(12 * 3600));
+    caller.request(&Method::StoreValue { key, value: b"first" }).unwrap();
+    caller.run(secs(12 * 3600 - 60));
+    assert_eq!(values(&mut caller).len(), 3);
+    // It looks once an hour.
+    caller.run(secs(3600 + 120));
+    assert_eq!(values(&mut caller), [b"first"]);
+    caller.run(secs(12 * 3600));
+    assert_eq!(values(&mut caller), [b""; 0]);
+    assert_eq!(caller.peer.values(), 0);
+    assert_eq!(caller.peer.next_deadline(), None);
+}
+
+#[test]
+fn silent_contacts_make_room_after_a_minute() {
+    let mut peer = Original::new(addr(2000), 3).with_id(NULL);
+    let mut now = Time::ZERO;
+    // All on the other side of the space: that bucket is never split.
+    let contact = |n: u8| Contact { id: Id::new([128 + n; 20]), addr: addr(3000 + u16::from(n)) };
+    (0..8).for_each(|n| peer.assume_contact(now, contact(n)));
+    let ping = |peer: &mut Original, now, n: u8| {
+        let mut connection = Connection::new(5);
+        let mut request = Vec::new();
+        message::request(&mut request, b"t", &contact(n), &Method::Ping).unwrap();
+        connection.write(now, &request);
+        for _ in 0..3 {
+            let mut datagram = Vec::new();
+            connection.send_next(now, &mut datagram);
+            peer.receive(now, contact(n).addr, &datagram);
+            let mut inbox = Vec::new();
+            let mut buf = Vec::new();
+            while let Some(to) = peer.poll_transmit(now, &mut buf) {
+                if to == contact(n).addr {
+                    connection.receive(now, &buf, &mut inbox);
+                }
+            }
+        }
+    };
+    let ids = |peer: &Original| peer.contacts().map(|contact| contact.id).collect::<Vec<_>>();
+    ping(&mut peer, now, 8);
+    assert_eq!(peer.calls(), 0, "the first was seen a moment ago");
+    now += secs(901);
+    ping(&mut peer, now, 9);
+    assert_eq!(peer.calls(), 1);
+    peer.handle_timeout(now + secs(59));
+    assert!(ids(&peer).contains(&contact(0).id));
+    peer.handle_timeout(now + secs(60));
+    assert!(!ids(&peer).contains(&contact(0).id));
+    assert!(ids(&peer).contains(&contact(9).id));
+    assert_eq!(ids(&peer).len(), 8);
+}
+
+#[test]
+fn hostile_bytes() {
+    for seed in 0..300 {
+        let mut rng = ChaCha12Rng::seed_from_u64(seed);
+        let mut caller = Caller::new(Id::of(b"caller"));
+        caller.request(&Method::Ping).unwrap();
+        let valid = [
+            "d3:argd6:senderd2:id20:aaaaaaaaaaaaaaaaaaaaee3:req4:ping3:tid1:t3:typ3:reqe",
+            "d3:argd3:key1:k6:senderd2:id20:aaaaaaaaaaaaaaaaaaaae5:value1:ve3:req11:store_value3:tid1:t3:typ3:reqe",
+            "d3:argd3:key1:k6:senderd2:id20:aaaaaaaaaaaaaaaaaaaaee3:req10:find_value3:tid1:t3:typ3:reqe",
+            "d3:rspd5:nodesld2:id20:aaaaaaaaaaaaaaaaaaaaeee3:tid1:t3:typ3:rspe",
+        ];
+        for _ in 0..20 {
+            let mut body = valid[rng.random_range(0..valid.len())].as_bytes().to_vec();
+            for _ in 0..rng.random_range(0..3) {
+                let at = rng.random_range(0..body.len());
+                body[at] = rng.random();
+            }
+            let mut bytes = format!("{}:", body.len()).into_bytes();
+            bytes.extend_from_slice(&body);
+            bytes.push(b',');
+            caller.connection.write(caller.now, &bytes);
+            caller.run(secs(3));
+            let mut datagram = vec![0; rng.random_range(0..80)];
+            rng.fill_bytes(&mut datagram);
+            if let Some(flags) = datagram.first_mut() {
+                *flags &= 0x1f;
+            }
+            let from = addr(4000 + rng.random_range(0..3));
+            caller.peer.receive(caller.now, from, &datagram);
+            assert!(transmitted(&mut caller.peer, caller.now).len() < 300, "seed {seed}");
+        }
+    }
+}
+
+// -- among ours
+
+struct Mixed {
+    sim: Simulation,
+    ours: Vec<Host>,
+    theirs: Vec<Host>,
+}
+
+impl Mixed {
+    fn original(&mut self, host: Host) -> &mut Original {
+        self.sim.peer_mut(host).unwrap()
+    }
+
+    /// What an operation of one of theirs brings, to its end.
+    fn outcome(&mut self, host: Host, operation: Operation, within: Duration) -> Vec<Outcome> {
+        let end = self.sim.now() + within;
+        let mut outcomes = Vec::new();
+        while self.sim.now() < end {
+            self.sim.run(Duration::from_millis(200));
+            while let Some((of, outcome)) = self.original(host).poll_outcome() {
+                assert_eq!(of, operation);
+                let more = matches!(&outcome, Outcome::Values(values) if !values.is_empty());
+                outcomes.push(outcome);
+                if !more {
+                    return outcomes;
+                }
+            }
+        }
+        panic!("no end of it: {outcomes:?}");
+    }
+
+    fn ours_find(&mut self, host: Host, key: Id) -> Vec<Vec<u8>> {
+        let operation = self.sim.find_values(host, key).unwrap();
+        let mut found = Vec::new();
+        let far = self.sim.now() + secs(600);
+        loop {
+            match self.sim.next(far).expect("an end") {
+                Happening::Operation { operation: of, outcome, .. } if of == operation => match outcome {
+                    engine::Outcome::Values(values) => found.extend(values),
+                    _ => return found,
+                },
+                _ => {}
+            }
+        }
+    }
+
+    fn ours_store(&mut self, host: Host, key: Id, value: Vec<u8>) -> bool {
+        let operation = self.sim.store_value(host, key, value).unwrap();
+        let far = self.sim.now() + secs(600);
+        loop {
+            if let Happening::Operation { operation: of, outcome, .. } = self.sim.next(far).expect("an end")
+                && of == operation
+            {
+                return matches!(outcome, engine::Outcome::Stored(Ok(_)));
+            }
+        }
+    }
+
+    fn theirs_find(&mut self, host: Host, key: Id) -> Vec<Vec<u8>> {
+        let now = self.sim.now();
+        let operation = self.original(host).find_values(now, key);
+        let outcomes = self.outcome(host, operation, secs(1200));
+        outcomes
+            .into_iter()
+            .flat_map(|outcome| match outcome {
+                Outcome::Values(values) => values,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    fn theirs_store(&mut self, host: Host, key: Id, value: Vec<u8>) -> usize {
+        let now = self.sim.now();
+        let operation = self.original(host).store_value(now, key, value);
+        match self.outcome(host, operation, secs(1200)).pop() {
+            Some(Outcome::Stored(count)) => count,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Twelve of each kind, that joined in turn.
+fn mixed(seed: u64, loss: u32) -> Mixed {
+    let mut mixed = Mixed { sim: Simulation::new(seed).unwrap(), ours: Vec::new(), theirs: Vec::new() };
+    for n in 0..12 {
+        let host = mixed.sim.add_node(Setup::default()).unwrap();
+        if n > 0 {
+            let by = mixed.sim.address(mixed.ours[n / 2]);
+            mixed.sim.add_contact(host, by).unwrap();
+            mixed.sim.run(secs(2));
+            mixed.sim.find_close_nodes(host).unwrap();
+            mixed.sim.run(secs(2));
+        }
+        mixed.ours.push(host);
+        let by = mixed.sim.address(mixed.ours[n / 3]);
+        let theirs = mixed.sim.add_peer(|addr| Box::new(Original::new(addr, seed * 1000 + n as u64)));
+        let now = mixed.sim.now();
+        let joining = mixed.original(theirs).join(now, by);
+        let joined = mixed.outcome(theirs, joining, secs(2));
+        assert!(matches!(&joined[..], [Outcome::Nodes(nodes)] if n == 0 || !nodes.is_empty()));
+        mixed.theirs.push(theirs);
+    }
+    mixed.sim.run(secs(60));
+    mixed.sim.conditions.loss = loss;
+    mixed
+}
+
+/// Stores with each kind, and looks with both. How many of 24 values each kind found.
+fn exchange(mixed: &mut Mixed) -> [usize; 2] {
+    let mut found = [0; 2];
+    for n in 0..12 {
+        for kind in 0..2 {
+            let key = Id::of(format!("{kind} {n}").as_bytes());
+            let value = vec![n as u8; 10 + 300 * n];
+            if kind == 0 {
+                let host = mixed.ours[n];
+                assert!(mixed.ours_store(host, key, value.clone()));
+            } else {
+                let host = mixed.theirs[n];
+                mixed.theirs_store(host, key, value.clone());
+            }
+            let (ours, theirs) = (mixed.ours[(n + 5) % 12], mixed.theirs[(n + 7) % 12]);
+            found[0] += usize::from(mixed.ours_find(ours, key).contains(&value));
+            found[1] += usize::from(mixed.theirs_find(theirs, key).contains(&value));
+        }
+    }
+    found
+}
+
+#[test]
+fn both_kinds_find_what_either_stored() {
+    let mut mixed = mixed(1, 0);
+    for host in mixed.theirs.clone() {
+        assert!(mixed.original(host).contacts().count() >= 8);
+    }
+    assert_eq!(exchange(&mut mixed), [24, 24]);
+    let held: usize = mixed.theirs.clone().into_iter().map(|host| mixed.original(host).values()).sum();
+    assert!(held >= 24, "{held} copies with peers of 2003");
+    assert_eq!(mixed.theirs.clone().into_iter().map(|host| mixed.original(host).calls()).sum::<usize>(), 0);
+}
+
+#[test]
+fn nodes_of_either_kind_are_found() {
+    let mut mixed = mixed(2, 0);
+    for n in 0..12 {
+        let ours = mixed.sim.contact(mixed.ours[n]).unwrap();
+        let (asks, asked) = (mixed.theirs[(n + 3) % 12], mixed.theirs[n]);
+        let theirs = mixed.original(asked).contact();
+        for wanted in [ours, theirs] {
+            let now = mixed.sim.now();
+            let operation = mixed.original(asks).find_node(now, wanted.id);
+            let outcomes = mixed.outcome(asks, operation, secs(600));
+            assert!(matches!(&outcomes[..], [Outcome::Nodes(nodes)] if nodes[0] == wanted), "{outcomes:?}");
+        }
+        let operation = mixed.sim.find_node(mixed.ours[(n + 5) % 12], theirs.id).unwrap();
+        let far = mixed.sim.now() + secs(60);
+        let found = loop {
+            if let Happening::Operation { operation: of, outcome, .. } = mixed.sim.next(far).expect("an end")
+                && of == operation
+            {
+                break outcome;
+            }
+        };
+        assert!(matches!(found, engine::Outcome::Nodes(Ok(nodes)) if nodes[0] == theirs));
+    }
+}
+
+#[test]
+fn both_kinds_find_much_at_five_percent_loss() {
+    let mut mixed = mixed(3, 50_000);
+    let found = exchange(&mut mixed);
+    println!("{found:?} of 24");
+    assert!(found[0] >= 23, "{found:?}");
+}
+
+#[test]
+fn one_seed_one_digest() {
+    let digests = [4, 4, 5].map(|seed| {
+        let mut mixed = mixed(seed, 20_000);
+        let (host, key) = (mixed.theirs[3], Id::of(b"key"));
+        mixed.theirs_store(host, key, vec![1; 3000]);
+        let host = mixed.ours[3];
+        mixed.ours_find(host, key);
+        mixed.sim.digest()
+    });
+    assert_eq!(digests[0], digests[1]);
+    assert_ne!(digests[0], digests[2]);
+}
