@@ -1,0 +1,521 @@
+//! A scenario under way.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::build::{Entrants, Standing};
+use super::roster::{Member, Roster};
+use super::{Partition, Scenario};
+use crate::context::Key;
+use crate::engine::{Effort, OperationKey, Outcome};
+use crate::error::StartError;
+use crate::id::Id;
+use crate::random::{Random, seed_from_number, seeded};
+use crate::sim::quantile::{below, uniform};
+use crate::sim::report::{Phase, Report, Sample, Tally, Traffic};
+use crate::sim::simulation::{Happening, Host, Setup, Simulation};
+use crate::time::Time;
+
+/// What a scenario has its simulation wake it for.
+#[derive(Clone, Copy, Debug)]
+enum Alarm {
+    Lookup,
+    Store(u32),
+    Search(u32),
+    Leave(Host),
+    Part,
+    Heal,
+    Sample,
+    End,
+}
+
+/// What an operation is for.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// A node that enters asks another for what it knows.
+    Greeting(Host),
+    /// A node that enters looks for its neighbours.
+    Arrival(Host),
+    Lookup { by: Host, target: Member, phase: usize },
+    Store { by: Host, value: u32 },
+    Search { by: Host, value: u32, phase: usize, found_after: Option<Duration> },
+}
+
+/// All that it takes to let a scenario happen.
+pub(super) struct Run<'a> {
+    pub scenario: &'a Scenario,
+    pub sim: Simulation,
+    /// For choices of the scenario, apart from those of nodes and network.
+    pub rng: Random,
+    pub roster: Roster,
+    pub jobs: HashMap<OperationKey, (Time, Job)>,
+    pub entrants: Entrants,
+    pub report: Report,
+    /// When the network had settled.
+    start: Time,
+    phase: usize,
+    /// Which hosts are on the smaller side, by their number.
+    apart: Vec<bool>,
+    /// Lookups under way; whose time has come but who wait; that have not ended.
+    looking: u32,
+    waiting: u32,
+    lookups_left: u32,
+    /// Stores and searches that have not ended.
+    values_left: u64,
+    /// Who stored each value, and in which phase.
+    publishers: Vec<(Host, usize)>,
+    ended: bool,
+    /// Since when `lived` was not added to.
+    lived_until: Time,
+    lived: u128,
+    settled: Traffic,
+    looking_from: Option<Traffic>,
+    sampled: Traffic,
+    sample: Sample,
+}
+
+const NEVER: Time = Time::from_micros(u64::MAX);
+
+impl<'a> Run<'a> {
+    pub fn new(scenario: &'a Scenario) -> Result<Self, StartError> {
+        let mut sim = Simulation::new(scenario.seed)?;
+        sim.conditions = scenario.conditions.clone();
+        let mut seed = seed_from_number(scenario.seed);
+        // Apart from the seeds of nodes and of the network.
+        seed[31] = 1;
+        let names: &[_] = if scenario.partition.is_some() { &["before", "apart", "healed"] } else { &["all"] };
+        let report = Report {
+            name: scenario.name.clone(),
+            seed: scenario.seed,
+            nodes: scenario.nodes,
+            phases: names.iter().map(|&name| Phase { name, ..Phase::default() }).collect(),
+            ..Report::default()
+        };
+        Ok(Run {
+            scenario,
+            sim,
+            rng: seeded(seed),
+            roster: Roster::default(),
+            jobs: HashMap::new(),
+            entrants: Entrants::default(),
+            report,
+            start: Time::ZERO,
+            phase: 0,
+            apart: Vec::new(),
+            looking: 0,
+            waiting: 0,
+            lookups_left: scenario.lookups.count,
+            values_left: u64::from(scenario.values.count) * (1 + u64::from(scenario.values.searches)),
+            publishers: vec![(Host(u32::MAX), 0); scenario.values.count as usize],
+            ended: false,
+            lived_until: Time::ZERO,
+            lived: 0,
+            settled: Traffic::default(),
+            looking_from: None,
+            sampled: Traffic::default(),
+            sample: Sample::default(),
+        })
+    }
+
+    pub fn finish(mut self) -> Result<Report, StartError> {
+        self.build()?;
+        self.settle()?;
+        self.begin();
+        while !(self.ended && self.lookups_left == 0 && self.values_left == 0) {
+            let Some(happening) = self.sim.next(NEVER) else { break };
+            self.take(happening)?;
+        }
+        self.report.busy = self.traffic().since(&self.settled);
+        self.look_at_tables();
+        let report = &mut self.report;
+        report.span = self.sim.now().as_micros();
+        report.round_trip = round_trip(self.scenario);
+        for phase in &mut report.phases {
+            phase.lookups.sort();
+            phase.searches.sort();
+        }
+        report.joins.sort();
+        report.stores.sort();
+        report.digest = self.sim.digest();
+        Ok(self.report)
+    }
+
+    /// Leaves the network alone for a while.
+    fn settle(&mut self) -> Result<(), StartError> {
+        let half = self.scenario.settle / 2;
+        self.pass(half)?;
+        let before = self.traffic();
+        self.pass(half)?;
+        self.settled = self.traffic();
+        self.report.idle = self.settled.since(&before);
+        Ok(())
+    }
+
+    fn pass(&mut self, span: Duration) -> Result<(), StartError> {
+        let end = self.sim.now() + span;
+        while let Some(happening) = self.sim.next(end) {
+            self.take(happening)?;
+        }
+        Ok(())
+    }
+
+    /// Lets all happen that is to happen from now on.
+    fn begin(&mut self) {
+        let Scenario { lookups, values, span, sample, .. } = *self.scenario;
+        self.start = self.sim.now();
+        self.sampled = self.settled;
+        let dead = (self.roster.len() as u64 * u64::from(self.scenario.dead) / 1_000_000) as usize;
+        for _ in 0..dead {
+            if let Some(member) = self.roster.pick(&mut self.rng, |_| true) {
+                self.crash(member.host);
+            }
+        }
+        if let Some(Partition { share, from, span }) = self.scenario.partition {
+            for _ in 0..self.scenario.nodes {
+                self.apart.push(below(&mut self.rng, 1_000_000) < u64::from(share));
+            }
+            self.wake(from, Alarm::Part);
+            self.wake(from + span, Alarm::Heal);
+        }
+        if self.scenario.churn.is_some() {
+            let hosts: Vec<Host> = self.roster.members().iter().map(|member| member.host).collect();
+            for host in hosts {
+                self.plan_leaving(host, Standing::Settled);
+            }
+        }
+        if lookups.count > 0 {
+            self.wake(lookups.from, Alarm::Lookup);
+        }
+        for value in 0..values.count {
+            self.wake(values.from + values.over * value / values.count, Alarm::Store(value));
+        }
+        if !sample.is_zero() {
+            self.wake(sample, Alarm::Sample);
+        }
+        self.wake(span, Alarm::End);
+    }
+
+    fn wake(&mut self, after: Duration, alarm: Alarm) {
+        self.wake_at(self.start + after, alarm);
+    }
+
+    fn wake_at(&mut self, at: Time, alarm: Alarm) {
+        self.sim.schedule(at, alarm.number());
+    }
+
+    /// When a node will crash, if nodes do.
+    pub fn plan_leaving(&mut self, host: Host, standing: Standing) {
+        if let Some(churn) = self.scenario.churn {
+            let stays = churn.session.draw(&mut self.rng, standing == Standing::Settled);
+            self.wake_at(self.sim.now() + stays, Alarm::Leave(host));
+        }
+    }
+
+    // -- what happens
+
+    pub fn take(&mut self, happening: Happening) -> Result<(), StartError> {
+        match happening {
+            Happening::Alarm(number) => match Alarm::of(number) {
+                Alarm::Lookup => self.lookup_is_due(),
+                Alarm::Store(value) => self.store(value),
+                Alarm::Search(value) => self.search(value),
+                Alarm::Leave(host) => self.leave(host)?,
+                Alarm::Part => {
+                    self.phase = 1;
+                    self.part();
+                }
+                Alarm::Heal => {
+                    self.phase = 2;
+                    self.sim.heal();
+                }
+                Alarm::Sample => self.note_state(),
+                Alarm::End => self.ended = true,
+            },
+            Happening::Operation { operation, outcome, effort, .. } => {
+                let Some((began, job)) = self.jobs.remove(&operation) else { return Ok(()) };
+                let took = self.sim.now().since(began);
+                match job {
+                    Job::Greeting(host) => self.greeted(host, &outcome),
+                    Job::Arrival(host) => self.arrived(host, &outcome),
+                    Job::Lookup { by, target, phase } => {
+                        self.looked_up(by, &target, phase, took, &outcome, effort);
+                    }
+                    Job::Store { by, value } => self.stored(by, value, took, &outcome),
+                    Job::Search { by, value, phase, found_after } => {
+                        let ended = matches!(outcome, Outcome::ValuesEnd(_));
+                        let brought = matches!(&outcome, Outcome::Values(values)
+                            if values.contains(&self.value(value)));
+                        let found_after = found_after.or(brought.then_some(took));
+                        if ended {
+                            self.searched(by, phase, took, found_after, effort);
+                        } else {
+                            let job = Job::Search { by, value, phase, found_after };
+                            self.jobs.insert(operation, (began, job));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // -- lookups
+
+    fn lookup_is_due(&mut self) {
+        self.waiting += 1;
+        let begun = self.scenario.lookups.count - self.lookups_left + self.looking + self.waiting;
+        if self.looking_from.is_none() {
+            self.looking_from = Some(self.traffic());
+        }
+        if begun < self.scenario.lookups.count {
+            self.wake_at(self.sim.now() + self.scenario.lookups.every, Alarm::Lookup);
+        }
+        self.look_up();
+    }
+
+    /// Starts lookups that wait, as long as there is room.
+    fn look_up(&mut self) {
+        while self.waiting > 0 && self.looking < self.scenario.lookups.at_once.max(1) {
+            self.waiting -= 1;
+            let Some(by) = self.pick(|member| !member.foreign) else { return self.give_up_lookup() };
+            let side = self.side(by.host);
+            let Some(target) = self.pick_beside(by.host, side) else { return self.give_up_lookup() };
+            match self.sim.find_node(by.host, target.contact.id) {
+                Some(operation) => {
+                    self.looking += 1;
+                    let job = Job::Lookup { by: by.host, target, phase: self.phase };
+                    self.jobs.insert(operation, (self.sim.now(), job));
+                }
+                None => self.give_up_lookup(),
+            }
+        }
+    }
+
+    fn give_up_lookup(&mut self) {
+        self.lookups_left -= 1;
+    }
+
+    fn looked_up(
+        &mut self,
+        by: Host,
+        target: &Member,
+        phase: usize,
+        took: Duration,
+        outcome: &Outcome,
+        effort: Effort,
+    ) {
+        self.looking -= 1;
+        self.lookups_left -= 1;
+        let found = matches!(outcome, Outcome::Nodes(Ok(nodes)) if nodes.contains(&target.contact));
+        let void = !self.roster.contains(by) || !self.roster.contains(target.host);
+        count(&mut self.report.phases[phase].lookups, void, found, took, effort);
+        if self.lookups_left == 0
+            && let Some(from) = &self.looking_from
+        {
+            let looking = self.traffic().since(from);
+            let Scenario { churn, partition, values, .. } = self.scenario;
+            let undisturbed = churn.is_none()
+                && partition.is_none()
+                && (values.count == 0 || self.start + values.from >= self.sim.now());
+            self.report.looking = undisturbed.then_some(looking);
+        }
+        self.look_up();
+    }
+
+    // -- values
+
+    fn key(&self, value: u32) -> Id {
+        Id::of(format!("value {value} of {}", self.scenario.seed).as_bytes())
+    }
+
+    fn value(&self, value: u32) -> Vec<u8> {
+        let key = self.key(value);
+        key.as_bytes().iter().copied().cycle().take(self.scenario.values.size as usize).collect()
+    }
+
+    fn store(&mut self, value: u32) {
+        let by = self.pick(|member| !member.foreign);
+        let key = self.key(value);
+        let operation = by.and_then(|by| self.sim.store_value(by.host, key, self.value(value)));
+        match by.zip(operation) {
+            Some((by, operation)) => {
+                self.publishers[value as usize] = (by.host, self.phase);
+                self.jobs.insert(operation, (self.sim.now(), Job::Store { by: by.host, value }));
+            }
+            None => self.values_left -= 1 + u64::from(self.scenario.values.searches),
+        }
+    }
+
+    fn stored(&mut self, by: Host, value: u32, took: Duration, outcome: &Outcome) {
+        self.values_left -= 1;
+        let stored = matches!(outcome, Outcome::Stored(Ok(_)));
+        let void = !self.roster.contains(by);
+        count(&mut self.report.stores, void, stored, took, Effort::default());
+        let values = self.scenario.values;
+        if !stored {
+            self.values_left -= u64::from(values.searches);
+            return;
+        }
+        self.sample.stored += 1;
+        for _ in 0..values.searches {
+            let after = uniform(&mut self.rng, values.after, values.until.max(values.after));
+            self.wake_at(self.sim.now() + after, Alarm::Search(value));
+        }
+    }
+
+    fn search(&mut self, value: u32) {
+        let (publisher, phase) = self.publishers[value as usize];
+        // What was stored while the network is apart is looked for on the same side until it heals.
+        let side = if phase == self.phase { self.side(publisher) } else { None };
+        let by = self.pick_beside(publisher, side);
+        let operation = by.and_then(|by| self.sim.find_values(by.host, self.key(value)));
+        match by.zip(operation) {
+            Some((by, operation)) => {
+                let job = Job::Search { by: by.host, value, phase: self.phase, found_after: None };
+                self.jobs.insert(operation, (self.sim.now(), job));
+            }
+            None => self.values_left -= 1,
+        }
+    }
+
+    fn searched(
+        &mut self,
+        by: Host,
+        phase: usize,
+        took: Duration,
+        found_after: Option<Duration>,
+        effort: Effort,
+    ) {
+        self.values_left -= 1;
+        let void = !self.roster.contains(by);
+        let found = found_after.is_some();
+        let took = found_after.unwrap_or(took);
+        count(&mut self.report.phases[phase].searches, void, found, took, effort);
+        if !void {
+            self.sample.searched += 1;
+            self.sample.found += u64::from(found);
+        }
+    }
+
+    // -- nodes
+
+    /// A random one that is alive and in the network.
+    pub fn pick(&mut self, fit: impl Fn(&Member) -> bool) -> Option<Member> {
+        self.roster.pick(&mut self.rng, fit)
+    }
+
+    /// A random one, other than `host`, on the side that is given, if any is.
+    fn pick_beside(&mut self, host: Host, side: Option<bool>) -> Option<Member> {
+        let apart = &self.apart;
+        let is_there = |of: Host| apart.get(of.0 as usize).copied().unwrap_or(false);
+        self.roster.pick(&mut self.rng, |member| {
+            member.host != host && side.is_none_or(|side| is_there(member.host) == side)
+        })
+    }
+
+    /// On which side a host is, while there are two.
+    fn side(&self, host: Host) -> Option<bool> {
+        (self.phase == 1).then(|| self.apart.get(host.0 as usize).copied().unwrap_or(false))
+    }
+
+    fn leave(&mut self, host: Host) -> Result<(), StartError> {
+        self.crash(host);
+        self.enter(Standing::Newcomer)
+    }
+
+    fn crash(&mut self, host: Host) {
+        self.note_lived();
+        self.roster.remove(host);
+        self.entrants.forget(host);
+        self.report.crashed += 1;
+        // The node is gone in any case; what its rows are cannot matter to anybody any more.
+        let _ = self.sim.crash(host);
+    }
+
+    fn part(&mut self) {
+        let hosts = self.apart.iter().zip(0..).filter(|(apart, _)| **apart);
+        self.sim.part(hosts.map(|(_, host)| Host(host)));
+    }
+
+    // -- what is measured
+
+    /// Adds up how long nodes have lived, up to now.
+    pub fn note_lived(&mut self) {
+        let now = self.sim.now();
+        let nodes = self.roster.len() as u128;
+        self.lived += nodes * now.since(self.lived_until).as_micros();
+        self.lived_until = now;
+    }
+
+    /// All that was sent so far.
+    fn traffic(&mut self) -> Traffic {
+        self.note_lived();
+        let (datagrams, bytes) = self.sim.traffic();
+        Traffic { datagrams, bytes, span: self.sim.now().as_micros(), lived: self.lived }
+    }
+
+    fn note_state(&mut self) {
+        let traffic = self.traffic();
+        let sent = traffic.since(&self.sampled);
+        self.sampled = traffic;
+        let stats = self.roster.members().iter().filter_map(|member| self.sim.stats(member.host));
+        let copies = stats.map(|stats| stats.values).sum();
+        let stored = self.sample.stored;
+        self.report.samples.push(Sample {
+            at: self.sim.now().since(self.start).as_micros() as u64,
+            nodes: self.roster.len() as u64,
+            copies,
+            datagrams: sent.datagrams,
+            bytes: sent.bytes,
+            ..self.sample
+        });
+        self.sample = Sample { stored, ..Sample::default() };
+        if !self.ended {
+            self.wake_at(self.sim.now() + self.scenario.sample, Alarm::Sample);
+        }
+    }
+}
+
+fn count(tally: &mut Tally, void: bool, found: bool, took: Duration, effort: Effort) {
+    if void {
+        tally.void += 1;
+        return;
+    }
+    tally.count(found, took);
+    if effort != Effort::default() {
+        tally.asked += u64::from(effort.asked);
+        tally.failed += u64::from(effort.failed);
+        // The last request follows the last referral.
+        tally.count_hops(usize::from(effort.hops) + 1);
+    }
+}
+
+impl Alarm {
+    fn number(self) -> u64 {
+        let (kind, which) = match self {
+            Alarm::Lookup => (0, 0),
+            Alarm::Store(value) => (1, value),
+            Alarm::Search(value) => (2, value),
+            Alarm::Leave(host) => (3, host.0),
+            Alarm::Part => (4, 0),
+            Alarm::Heal => (5, 0),
+            Alarm::Sample => (6, 0),
+            Alarm::End => (7, 0),
+        };
+        kind << 32 | u64::from(which)
+    }
+
+    fn of(number: u64) -> Alarm {
+        let which = number as u32;
+        match number >> 32 {
+            0 => Alarm::Lookup,
+            1 => Alarm::Store(which),
+            2 => Alarm::Search(which),
+            3 => Alarm::Leave(Host(which)),
+            4 => Alarm::Part,
+            5 => Alarm::Heal,
+            6 => Alarm::Sample,
+            _ => Alarm::End,
+        }
+    }
+}
