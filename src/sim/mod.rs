@@ -6,7 +6,9 @@
 mod digest;
 mod event;
 mod network;
+pub mod quantile;
 mod simulation;
+mod tables;
 
 pub use network::{Conditions, Latency};
 pub use simulation::{Happening, Host, Peer, Setup, Simulation};
