@@ -7,8 +7,12 @@ mod digest;
 mod event;
 mod network;
 pub mod quantile;
+mod report;
+mod scenario;
 mod simulation;
 mod tables;
 
 pub use network::{Conditions, Latency};
 pub use simulation::{Happening, Host, Peer, Setup, Simulation};
+pub use report::{Depth, Phase, Report, Sample, Tally, Traffic};
+pub use scenario::{Churn, Entry, Lookups, Partition, Scenario, Session, Values};

@@ -4,14 +4,17 @@ mod build;
 mod presets;
 mod roster;
 mod run;
+mod tables;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::network::Conditions;
+use super::quantile::{exponential, heavy_tailed, heavy_tailed_rest};
 use super::report::Report;
 use crate::config::Config;
 use crate::error::StartError;
+use crate::random::Random;
 
 /// An experiment. All that happens follows from what is written here.
 ///
@@ -47,6 +50,8 @@ pub struct Scenario {
     pub entry: Entry,
     /// How long the network is left alone before anything is asked of it.
     pub settle: Duration,
+    /// How many in a million of the nodes are peers as of 2003.
+    pub originals: u32,
     /// How many in a million of the nodes crash at once, with nobody told, before anything is asked.
     pub dead: u32,
     /// Nodes that come and go. None: all stay.
@@ -81,8 +86,8 @@ pub enum Entry {
 pub enum Session {
     /// Exponential with this mean: how long a node stays says nothing about how long it will.
     Exponential(Duration),
-    /// Heavy-tailed with this mean (Pareto with shape 2): most stay for less than the mean, a few for very long,
-    /// as was measured in file sharing networks (Saroiu and others, 2002).
+    /// Heavy-tailed with this mean: most stay for much less, a few for very long. Those that are there
+    /// at the beginning have been for long. ([`quantile::heavy_tailed`](super::quantile::heavy_tailed))
     HeavyTailed(Duration),
 }
 
@@ -111,6 +116,8 @@ pub struct Partition {
 pub struct Lookups {
     /// How many.
     pub count: u32,
+    /// When the first begins, from when the network has settled.
+    pub from: Duration,
     /// One begins each so often.
     pub every: Duration,
     /// No more than so many at a time; those that are late wait. At least 1.
@@ -124,6 +131,8 @@ pub struct Values {
     pub count: u32,
     /// Bytes in each.
     pub size: u32,
+    /// When the first is stored, from when the network has settled.
+    pub from: Duration,
     /// They are stored within this time, one after another at even steps.
     pub over: Duration,
     /// How often each is looked for.
@@ -146,6 +155,7 @@ impl Default for Scenario {
             conditions: Conditions::default(),
             entry: Entry::Seeded,
             settle: Duration::from_secs(60),
+            originals: 0,
             dead: 0,
             churn: None,
             partition: None,
@@ -160,7 +170,7 @@ impl Default for Scenario {
 impl Default for Lookups {
     /// None; a tenth of a second apart if there are any.
     fn default() -> Self {
-        Lookups { count: 0, every: Duration::from_millis(100), at_once: 64 }
+        Lookups { count: 0, from: Duration::ZERO, every: Duration::from_millis(100), at_once: 64 }
     }
 }
 
@@ -170,6 +180,7 @@ impl Default for Values {
         Values {
             count: 0,
             size: 1000,
+            from: Duration::ZERO,
             over: Duration::ZERO,
             searches: 1,
             after: Duration::from_secs(10),
@@ -179,15 +190,24 @@ impl Default for Values {
 }
 
 impl Session {
-    /// The mean.
-    pub fn mean(&self) -> Duration {
+    /// How long a node stays; of one that was there before, how much longer.
+    fn draw(&self, rng: &mut Random, was_there: bool) -> Duration {
         match *self {
-            Session::Exponential(mean) | Session::HeavyTailed(mean) => mean,
+            Session::Exponential(mean) => exponential(rng, mean),
+            Session::HeavyTailed(mean) if was_there => heavy_tailed_rest(rng, mean),
+            Session::HeavyTailed(mean) => heavy_tailed(rng, mean),
         }
     }
 }
 
 impl Scenario {
+    /// The command that repeats it, when it is [`named`](Self::named).
+    pub fn command(&self) -> String {
+        let Scenario { name, nodes, seed, .. } = self;
+        let example = "cargo run --release --features sim --example sim --";
+        format!("{example} --scenario {name} --nodes {nodes} --seed {seed}")
+    }
+
     /// Lets it happen.
     ///
     /// # Errors

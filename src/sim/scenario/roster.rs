@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::contact::Contact;
 use crate::id::Id;
 use crate::random::Random;
-use crate::sim::network::below;
+use crate::sim::quantile::below;
 use crate::sim::simulation::Host;
 
 /// The hosts that are alive and in the network, for random choices among them.

