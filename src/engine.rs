@@ -40,6 +40,8 @@ use crate::wheel::Wheel;
 pub use crate::context::Routes;
 pub use crate::node::operation::{Effort, Event, OperationKey, Outcome};
 pub use crate::node::{ContactInfo, Stats};
+#[cfg(feature = "sim")]
+pub use rig::Standing;
 
 /// Names a node of an engine. The key of a node that was removed names none.
 pub type NodeKey = Key;
@@ -76,6 +78,8 @@ pub struct Engine {
     day: (Time, UnixTime),
     buffer: Vec<u8>,
     inbox: Vec<u8>,
+    #[cfg(feature = "sim")]
+    rig: rig::Rig,
 }
 
 struct Slot {
@@ -118,6 +122,8 @@ impl Engine {
             day: (Time::ZERO, unix),
             buffer: Vec::new(),
             inbox: Vec::new(),
+            #[cfg(feature = "sim")]
+            rig: rig::Rig::default(),
         })
     }
 
@@ -169,15 +175,18 @@ impl Engine {
         let generation = self.generation;
         let entry = self.nodes.vacant_entry();
         let key = Key { index: entry.key() as u32, generation };
+        let (unix, routes) = (unix_at(self.day, self.now), &*self.routes);
+        #[cfg(feature = "sim")]
+        let (unix, routes) = self.rig.start(key, self.now, unix, routes);
         let mut world = World {
             ctx: Context {
                 now: self.now,
-                unix: unix_at(self.day, self.now),
+                unix,
                 config: &config,
                 rng: &mut self.rng,
                 wheel: &mut self.wheel,
                 node: key,
-                routes: &*self.routes,
+                routes,
                 buffer: &mut self.buffer,
             },
             store: &mut self.databases[database],
@@ -275,6 +284,10 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Time) {
         self.tell_time(now);
         while let Some(Alarm { node, due }) = self.wheel.expire(now) {
+            #[cfg(feature = "sim")]
+            if self.rig.hold(node, due) {
+                continue;
+            }
             self.with(node, |node, world| node.handle_timeout(world, due));
         }
     }
@@ -425,15 +438,18 @@ impl Engine {
         if slot.generation != key.generation {
             return None;
         }
+        let (unix, routes) = (unix_at(self.day, self.now), &*self.routes);
+        #[cfg(feature = "sim")]
+        let (unix, routes) = self.rig.see(key, self.now, unix, routes);
         let mut world = World {
             ctx: Context {
                 now: self.now,
-                unix: unix_at(self.day, self.now),
+                unix,
                 config: &slot.config,
                 rng: &mut self.rng,
                 wheel: &mut self.wheel,
                 node: key,
-                routes: &*self.routes,
+                routes,
                 buffer: &mut self.buffer,
             },
             store: self.databases.get_mut(slot.database)?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use khashmir::Config;
-use khashmir::sim::{Churn, Entry, Latency, Partition, Scenario, Session};
+use khashmir::sim::{Churn, Cut, Entry, Latency, Scenario, Session};
 
 /// Runs a network of nodes in simulated time, and reports how it did.
 ///
@@ -171,7 +171,7 @@ impl Options {
         }
         if let Some(share) = self.cut_off {
             let (from, span) = (self.cut_off_from, self.cut_off_for);
-            scenario.partition = Some(Partition { share, from, span });
+            scenario.cut = Some(Cut { share, from, span });
         }
         set(&mut scenario.lookups.count, self.lookups);
         set(&mut scenario.lookups.from, self.lookups_from);

@@ -308,6 +308,12 @@ impl Node {
         self.table.heard(contact, world.ctx.now);
     }
 
+    /// Whether an operation has not ended yet.
+    #[cfg(feature = "sim")]
+    pub fn is_under_way(&mut self, operation: Key) -> bool {
+        self.operations.get_mut(operation).is_some()
+    }
+
     // -- inside
 
     /// A contact has answered.

@@ -5,14 +5,26 @@
 
 mod digest;
 mod event;
+mod hosts;
+mod line;
+mod link;
 mod network;
+mod operations;
+mod outcome;
+mod place;
 pub mod quantile;
 mod report;
 mod scenario;
+mod seed;
 mod simulation;
 mod tables;
+mod way;
 
-pub use network::{Conditions, Latency};
-pub use simulation::{Happening, Host, Peer, Setup, Simulation};
+pub use hosts::Partition;
+pub use network::{ALL, Bursts, Conditions, Latency, Regions};
+pub use operations::Ended;
+pub use place::{Bandwidth, Family, Place, Reach, Translation};
 pub use report::{Depth, Phase, Report, Sample, Tally, Traffic};
-pub use scenario::{Churn, Entry, Lookups, Partition, Scenario, Session, Values};
+pub use scenario::{Churn, Cut, Entry, Lookups, Scenario, Session, Values};
+pub use seed::{SEED_VARIABLE, seed_or};
+pub use simulation::{Happening, Host, Losses, Peer, START, Setup, Simulation};

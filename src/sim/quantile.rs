@@ -91,6 +91,21 @@ pub(super) fn uniform_of(draw: u64, least: Duration, most: Duration) -> Duration
     Duration::from_micros(least + scaled(draw, most.saturating_sub(least).saturating_add(1)))
 }
 
+/// e to the power of -`span` / `unit`, in units of 2⁻³², so 2³² at most.
+pub(super) fn decay(span: u128, unit: u128) -> u64 {
+    let octaves = span.saturating_mul(LOG2_E as u128) / unit.max(1);
+    // The next octave, and from there up again.
+    let whole = (octaves >> POINT) + 1;
+    let missing = (whole << POINT) - octaves;
+    let power = interpolate(&EXP2, (missing as u64) << (64 - POINT));
+    // All of the way up is the first one of the next octave.
+    let power = if missing == u128::from(ONE) { 2 * ONE } else { power };
+    match u32::try_from(whole) {
+        Ok(whole) if whole < 33 => (power << (32 - POINT)) >> whole,
+        _ => 0,
+    }
+}
+
 /// A number below `end` out of a draw.
 pub(super) fn scaled(draw: u64, end: u64) -> u64 {
     ((u128::from(draw) * u128::from(end)) >> 64) as u64
@@ -134,11 +149,9 @@ fn between(from: u32, to: u32, part: u64) -> u64 {
 
 /// `mean` / 2 times the square of an exponential variable, given in octaves.
 fn squared(mean: Duration, octaves: u64) -> u64 {
-    let exponential = times(octaves, LN_2);
-    span_of(
-        u128::from(micros(mean) / 2 + micros(mean) % 2) * u128::from(exponential) * u128::from(exponential)
-            >> (2 * POINT),
-    )
+    let exponential = u128::from(times(octaves, LN_2));
+    let twice = u128::from(micros(mean)) * exponential * exponential;
+    span_of(twice >> (2 * POINT + 1))
 }
 
 /// A product of a number and one that has 24 bits behind the point.
@@ -227,6 +240,15 @@ mod tests {
         ] {
             assert!((mean / mean_expected - 1.0f64).abs() < 0.02, "{what}: mean {mean}");
             assert!((median / median_expected - 1.0f64).abs() < 0.02, "{what}: median {median}");
+        }
+    }
+
+    #[test]
+    fn decay_follows_its_formula() {
+        for span in (0..3000).chain([10_000, 1 << 40, u128::MAX]) {
+            let right = (-(span as f64) / 100.0).exp();
+            let found = decay(span, 100) as f64 / 2f64.powi(32);
+            assert!((found - right).abs() < 1e-5, "{span}: {found}, not {right}");
         }
     }
 

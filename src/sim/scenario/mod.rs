@@ -57,7 +57,7 @@ pub struct Scenario {
     /// Nodes that come and go. None: all stay.
     pub churn: Option<Churn>,
     /// A time in which some cannot reach the others.
-    pub partition: Option<Partition>,
+    pub cut: Option<Cut>,
     /// Lookups of nodes.
     pub lookups: Lookups,
     /// Values, and searches for them.
@@ -101,7 +101,7 @@ pub struct Churn {
 
 /// A time in which some cannot reach the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Partition {
+pub struct Cut {
     /// How many in a million of the nodes are on the one side.
     pub share: u32,
     /// When it begins, from when the network has settled.
@@ -158,7 +158,7 @@ impl Default for Scenario {
             originals: 0,
             dead: 0,
             churn: None,
-            partition: None,
+            cut: None,
             lookups: Lookups::default(),
             values: Values::default(),
             span: Duration::ZERO,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Churn, Entry, Lookups, Partition, Scenario, Session, Values};
+use super::{Churn, Cut, Entry, Lookups, Scenario, Session, Values};
 use crate::sim::network::Conditions;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -91,10 +91,10 @@ impl Scenario {
                     until: 10 * MINUTE,
                     ..base.values
                 };
-                let partition = Partition { share: 333_333, from: 5 * MINUTE, span: 10 * MINUTE };
+                let cut = Cut { share: 333_333, from: 5 * MINUTE, span: 10 * MINUTE };
                 Scenario {
                     entry: Entry::Joining(64),
-                    partition: Some(partition),
+                    cut: Some(cut),
                     lookups,
                     values,
                     span: 25 * MINUTE,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::build::{Entrants, Standing};
 use super::roster::{Member, Roster};
-use super::{Partition, Scenario};
+use super::{Cut, Scenario};
 use crate::engine::{Effort, OperationKey, Outcome};
 use crate::error::StartError;
 use crate::id::Id;
@@ -83,7 +83,7 @@ impl<'a> Run<'a> {
         let mut seed = seed_from_number(scenario.seed);
         // Apart from the seeds of nodes and of the network.
         seed[31] = 1;
-        let names: &[_] = if scenario.partition.is_some() { &["before", "apart", "healed"] } else { &["all"] };
+        let names: &[_] = if scenario.cut.is_some() { &["before", "apart", "healed"] } else { &["all"] };
         let report = Report {
             name: scenario.name.clone(),
             seed: scenario.seed,
@@ -170,7 +170,7 @@ impl<'a> Run<'a> {
                 self.crash(member.host);
             }
         }
-        if let Some(Partition { share, from, span }) = self.scenario.partition {
+        if let Some(Cut { share, from, span }) = self.scenario.cut {
             for _ in 0..self.scenario.nodes {
                 self.apart.push(below(&mut self.rng, 1_000_000) < u64::from(share));
             }
@@ -313,9 +313,9 @@ impl<'a> Run<'a> {
             && let Some(from) = self.looking_from
         {
             let looking = self.traffic().since(&from);
-            let Scenario { churn, partition, values, .. } = self.scenario;
+            let Scenario { churn, cut, values, .. } = self.scenario;
             let undisturbed = churn.is_none()
-                && partition.is_none()
+                && cut.is_none()
                 && (values.count == 0 || self.start + values.from >= self.sim.now());
             self.report.looking = undisturbed.then_some(looking);
         }
