@@ -48,7 +48,7 @@ fn calls_to_python() {
                 let pause = pair.rng.random_range(0..5000);
                 pair.run(ms(pause));
             }
-            assert!(!pair.b.dead);
+            assert!(!pair.b.dead());
         }
         assert!(again <= most, "{again} of 400 calls had to be repeated at {loss}");
     }

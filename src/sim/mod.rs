@@ -10,6 +10,7 @@ mod line;
 mod link;
 mod network;
 mod operations;
+pub mod original;
 mod outcome;
 mod place;
 pub mod quantile;

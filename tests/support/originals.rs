@@ -2,7 +2,8 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use khashmir::airhook::packet::{MAX_PACKET, Messages, Packet};
+use khashmir::airhook::packet::{Messages, Packet};
+use khashmir::sim::original::connection::{Connection, Heard};
 use khashmir::time::Time;
 
 use super::{Party, secs, take_front};
@@ -17,41 +18,11 @@ fn bytes_of<'a>(messages: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<u8> {
     bytes
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum State {
-    Pending,
-    Sent,
-    Confirmed,
-}
-
-/// The Python Khashmir's end: no retransmission timer, no messages before it is
-/// confirmed, a reset by any session it does not know, a stream that a
-/// repeated message ends.
+/// The Python Khashmir's end, as the simulator's peers have it, and what has come of the stream.
 #[derive(Debug)]
 pub struct Python {
-    session: u32,
-    known: Option<u32>,
-    state: State,
-    out_seq: u16,
-    in_seq: u16,
-    observed: u16,
-    show_until: Option<u16>,
-    respond: bool,
-    queue: VecDeque<Vec<u8>>,
-    sent: Vec<Option<Vec<u8>>>,
-    /// The last message number in or before each packet.
-    last_number: Vec<u8>,
-    next: u8,
-    expected: u8,
-    missed: Vec<(u16, u8)>,
+    connection: Connection,
     due: Vec<Time>,
-    last_sent: Option<Time>,
-    // The stream above.
-    stream_out: u16,
-    stream_in: u16,
-    held: Vec<(u16, Vec<u8>)>,
-    /// A message came twice: nothing is handed on any more.
-    pub dead: bool,
     pub received: Vec<u8>,
     /// Answers each whole frame with itself.
     pub serve: bool,
@@ -60,96 +31,26 @@ pub struct Python {
 
 impl Python {
     pub fn new(session: u32) -> Self {
-        Python {
-            session,
-            known: None,
-            state: State::Pending,
-            out_seq: 0,
-            in_seq: 0,
-            observed: 0,
-            show_until: None,
-            respond: false,
-            queue: VecDeque::new(),
-            sent: vec![None; 256],
-            last_number: vec![0; 256],
-            next: 0,
-            expected: 0,
-            missed: Vec::new(),
-            due: Vec::new(),
-            last_sent: None,
-            stream_out: 0,
-            stream_in: 0,
-            held: Vec::new(),
-            dead: false,
-            received: Vec::new(),
-            serve: false,
-            resets: 0,
-        }
+        Python::with(Connection::new(session))
     }
 
     /// One that has sent almost 65,536 packets.
     pub fn near_the_wrap(session: u32) -> Self {
-        let out_seq = 65_500;
-        Python { out_seq, observed: out_seq - 1, ..Python::new(session) }
+        Python::with(Connection::continued(session, 65_500))
+    }
+
+    fn with(connection: Connection) -> Self {
+        Python { connection, due: Vec::new(), received: Vec::new(), serve: false, resets: 0 }
+    }
+
+    /// A message came twice: nothing is handed on any more.
+    pub fn dead(&self) -> bool {
+        self.connection.is_stuck()
     }
 
     pub fn write(&mut self, now: Time, bytes: &[u8]) {
-        for segment in bytes.chunks(253) {
-            let mut message = self.stream_out.to_be_bytes().to_vec();
-            message.extend_from_slice(segment);
-            self.queue.push_back(message);
-            self.stream_out = self.stream_out.wrapping_add(1);
-        }
-        self.schedule(now);
-    }
-
-    fn reset(&mut self, packet: &Packet<'_>, now: Time) {
-        let old = std::mem::replace(self, Python::new(self.session));
-        self.out_seq = old.out_seq;
-        self.last_sent = old.last_sent;
-        self.serve = old.serve;
-        self.resets = old.resets + 1;
-        self.due = old.due;
-        self.known = (packet.session != 0).then_some(packet.session);
-        self.in_seq = packet.sequence;
-        self.schedule(now);
-    }
-
-    fn outstanding(&self) -> u8 {
-        self.next.wrapping_sub(1).wrapping_sub(self.last_number[usize::from(self.observed as u8)])
-    }
-
-    fn schedule(&mut self, now: Time) {
-        let window = self.next.wrapping_add(1) != self.last_number[usize::from(self.observed as u8)]
-            && self.out_seq.wrapping_sub(self.observed) < 256;
-        let at = if self.state == State::Pending
-            || (!self.queue.is_empty() && self.state != State::Sent && window)
-            || std::mem::take(&mut self.respond)
-        {
-            now
-        } else if self.last_sent.is_none_or(|at| now.since(at) > secs(1)) {
-            now + secs(1)
-        } else {
-            return;
-        };
-        if self.due.is_empty() {
-            self.due.push(at);
-        }
-    }
-
-    fn deliver(&mut self, message: &[u8]) {
-        let number = u16::from_be_bytes([message[0], message[1]]);
-        let ahead = number.wrapping_sub(self.stream_in);
-        if ahead > 255 || self.held.iter().any(|(held, _)| *held == number) {
-            self.dead = true;
-        }
-        self.held.push((number, message[2..].to_vec()));
-        while !self.dead
-            && let Some(at) = self.held.iter().position(|(held, _)| *held == self.stream_in)
-        {
-            self.received.extend(self.held.swap_remove(at).1);
-            self.stream_in = self.stream_in.wrapping_add(1);
-        }
+        self.connection.write(now, bytes);
+        self.due.extend(self.connection.take_timer());
     }
 }
 
@@ -176,72 +77,22 @@ pub fn frame(bytes: &[u8]) -> Vec<u8> {
 
 impl Party for Python {
     fn receive(&mut self, now: Time, datagram: &[u8]) {
-        let Ok(packet) = Packet::parse(datagram) else { return };
-        let (has_s, has_o) = (packet.session != 0, packet.observed_session != 0);
-        let mine = packet.observed_session == self.session;
-        match self.state {
-            State::Pending => {
-                if has_s {
-                    self.known = Some(packet.session);
+        match self.connection.receive(now, datagram, &mut self.received) {
+            Heard::Nothing => {}
+            Heard::Packet => {
+                if self.serve {
+                    for whole in frames(&mut self.received) {
+                        self.connection.write(now, &frame(&whole));
+                    }
                 }
-                if has_s && has_o && mine {
-                    self.state = State::Confirmed;
-                }
-                self.respond = true;
+                self.connection.schedule(now);
             }
-            State::Sent => {
-                if has_s && has_o && mine {
-                    self.known = Some(packet.session);
-                    self.show_until = Some(self.out_seq);
-                    self.state = State::Confirmed;
-                }
-                if has_s && self.known.is_none() {
-                    self.known = Some(packet.session);
-                } else if has_s && self.known != Some(packet.session) {
-                    self.respond = true;
-                    return self.reset(&packet, now);
-                } else if !has_s && !has_o {
-                    self.respond = true;
-                    self.schedule(now);
-                }
-            }
-            State::Confirmed => {
-                if (has_s && self.known != Some(packet.session)) || (has_o && !mine) {
-                    return self.reset(&packet, now);
-                }
+            Heard::Reset => {
+                self.received.clear();
+                self.resets += 1;
             }
         }
-        if packet.sequence.wrapping_sub(self.in_seq) >= 256 {
-            return;
-        }
-        if self.state == State::Confirmed {
-            for &number in packet.missed {
-                if let Some(message) = self.sent[usize::from(number)].take() {
-                    self.queue.push_front(message);
-                }
-            }
-            if let Some(next) = packet.next {
-                let gap = next.wrapping_sub(self.expected);
-                self.missed.extend((0..gap).map(|i| (self.out_seq, self.expected.wrapping_add(i))));
-                self.respond |= gap > 0;
-                self.expected = next.wrapping_add(packet.messages.count());
-                for message in packet.messages.iter() {
-                    self.deliver(message);
-                }
-            }
-            let back = (self.out_seq as u8).wrapping_sub(packet.observed_sequence);
-            if u16::from(back) > self.out_seq {
-                return;
-            }
-            self.observed = self.out_seq - u16::from(back);
-        }
-        self.in_seq = packet.sequence;
-        if self.serve {
-            for whole in frames(&mut self.received) {
-                self.write(now, &frame(&whole));
-            }
-        }
-        self.schedule(now);
+        self.due.extend(self.connection.take_timer());
     }
 
     fn deadline(&self) -> Option<Time> {
@@ -254,49 +105,9 @@ impl Party for Python {
     fn transmit(&mut self, now: Time) -> Option<Vec<u8>> {
         let at = self.due.iter().position(|&at| at <= now)?;
         self.due.swap_remove(at);
-        let confirmed = self.state == State::Confirmed;
-        if !confirmed {
-            self.state = State::Sent;
-        }
-        if self.show_until.is_some_and(|from| self.observed.wrapping_sub(from) < 256) {
-            self.show_until = None;
-        }
-        let shows = !confirmed || self.show_until.is_some();
-        self.missed.retain(|(at, _)| *at > self.observed);
-        let missed: Vec<u8> = self.missed.iter().map(|(_, number)| *number).collect();
-        let first = self.next;
-        let mut messages = Vec::new();
-        let mut size = 0;
-        let mut outstanding = self.outstanding();
-        while confirmed && outstanding < 255 {
-            let Some(message) =
-                take_front(&mut self.queue, MAX_PACKET.saturating_sub(size + 13 + missed.len()))
-            else {
-                break;
-            };
-            size += message.len() + 1;
-            self.sent[usize::from(self.next)] = Some(message.clone());
-            self.next = self.next.wrapping_add(1);
-            outstanding += 1;
-            messages.push(message);
-        }
-        self.last_number[usize::from(self.out_seq as u8)] = self.next.wrapping_sub(1);
-        let next = if messages.is_empty() { self.next } else { first };
-        let bytes = bytes_of(&messages);
         let mut out = Vec::new();
-        Packet {
-            observed_sequence: self.in_seq as u8,
-            sequence: self.out_seq,
-            observed_session: if shows { self.known.unwrap_or(0) } else { 0 },
-            session: if shows { self.session } else { 0 },
-            next: (!messages.is_empty() || self.outstanding() > 0).then_some(next),
-            missed: &missed,
-            messages: Messages::parse(&bytes).unwrap(),
-        }
-        .emit(&mut out);
-        self.out_seq = self.out_seq.wrapping_add(1);
-        self.last_sent = Some(now);
-        self.schedule(now);
+        self.connection.send_next(now, &mut out);
+        self.due.extend(self.connection.take_timer());
         Some(out)
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Entry;
+use rand::Rng;
+
+use super::{Entry, Scenario};
 use super::roster::Member;
 use super::run::{Job, Run};
 use crate::contact::Contact;
@@ -10,12 +12,16 @@ use crate::engine::{NodeOptions, Outcome};
 use crate::error::StartError;
 use crate::id::{ID_BITS, Id};
 use crate::random::Random;
-use crate::sim::quantile::below;
+use crate::sim::network::Latency;
+use crate::sim::original::{Original, Outcome as Joined};
+use crate::sim::quantile::{below, chance};
 use crate::sim::simulation::{Host, Setup};
 use crate::time::Time;
 
 /// How many others a node asks at most when it enters.
 const INTRODUCERS: u64 = 3;
+/// So many nodes are there before the first that is behind a translator.
+const OPEN: usize = 10;
 
 /// Nodes that are not in the network yet.
 #[derive(Debug, Default)]
@@ -50,7 +56,7 @@ impl Run<'_> {
         match self.scenario.entry {
             Entry::Seeded => {
                 for _ in 0..nodes {
-                    let host = self.add_node()?;
+                    let (host, _) = self.add()?;
                     self.admit(host);
                 }
                 self.seed_tables();
@@ -75,16 +81,33 @@ impl Run<'_> {
     }
 
     fn add_node(&mut self) -> Result<Host, StartError> {
+        let Scenario { config, conditions, translated, .. } = self.scenario;
         let id = Some(Id::random(&mut self.rng));
-        let options = NodeOptions { config: self.scenario.config.clone(), id, store: None };
-        self.sim.add_node(Setup { options, ..Setup::default() })
+        let options = NodeOptions { config: config.clone(), id, store: None };
+        let mut place = self.scenario.place;
+        if let Latency::Regions(regions) = &conditions.latency {
+            place.region = below(&mut self.rng, regions.round_trips.len() as u64) as u16;
+        }
+        if self.roster.len() > OPEN && chance(&mut self.rng, *translated) {
+            place.translation = Some(place.translation.unwrap_or_default());
+        }
+        self.sim.add_node(Setup { options, place })
+    }
+
+    /// Starts a peer of 2003.
+    fn add_original(&mut self) -> Host {
+        let seed = self.rng.next_u64();
+        self.sim.add_peer(|addr| Box::new(Original::new(addr, seed)))
     }
 
     /// It is in the network now.
     fn admit(&mut self, host: Host) {
-        if let Some(contact) = self.sim.contact(host) {
+        let ours = self.sim.contact(host);
+        let theirs = || self.sim.peer_mut::<Original>(host).map(|peer| peer.contact());
+        let foreign = ours.is_none();
+        if let Some(contact) = ours.or_else(theirs) {
             self.note_lived();
-            self.roster.insert(Member { host, contact, foreign: false });
+            self.roster.insert(Member { host, contact, foreign });
         }
     }
 
@@ -96,15 +119,23 @@ impl Run<'_> {
             let member = self.roster.members()[place];
             for (_, others) in ranges(&member.contact.id, &sorted) {
                 for place in choose(others.len(), k, &mut self.rng) {
-                    self.sim.assume_contact(member.host, others[place]);
+                    self.assume_contact(&member, others[place]);
                 }
             }
         }
     }
 
+    fn assume_contact(&mut self, member: &Member, contact: Contact) {
+        if !member.foreign {
+            self.sim.assume_contact(member.host, contact);
+        } else if let Some(peer) = self.sim.peer_mut::<Original>(member.host) {
+            peer.assume_contact(Time::ZERO, contact);
+        }
+    }
+
     /// Starts a node, which is to join the network.
     pub fn enter(&mut self, standing: Standing) -> Result<(), StartError> {
-        let host = self.add_node()?;
+        let (host, foreign) = self.add()?;
         if standing == Standing::Newcomer {
             self.plan_leaving(host, standing);
         }
@@ -114,8 +145,47 @@ impl Run<'_> {
             return Ok(());
         }
         self.entrants.0.insert(host, Entrant { began: self.sim.now(), asking: 0, looking: false });
-        self.introduce(host);
+        if foreign {
+            self.introduce_original(host);
+        } else {
+            self.introduce(host);
+        }
         Ok(())
+    }
+
+    /// Starts a node or a peer of 2003; whether it is one.
+    fn add(&mut self) -> Result<(Host, bool), StartError> {
+        // The first of all is one of ours: who else would tell of its contacts.
+        if self.roster.len() > 0 && chance(&mut self.rng, self.scenario.originals) {
+            return Ok((self.add_original(), true));
+        }
+        Ok((self.add_node()?, false))
+    }
+
+    /// Has a peer of 2003 join through one that is in.
+    fn introduce_original(&mut self, host: Host) {
+        let now = self.sim.now();
+        if let Some(introducer) = self.pick(|_| true)
+            && let Some(peer) = self.sim.peer_mut::<Original>(host)
+        {
+            peer.join(now, introducer.contact.addr);
+        }
+        self.look_after(host);
+    }
+
+    /// Looks whether a peer of 2003 is in the network by now, or has failed to get there.
+    pub fn ask_original(&mut self, host: Host) {
+        let Some(entrant) = self.entrants.0.get(&host) else { return };
+        let began = entrant.began;
+        match self.sim.peer_mut::<Original>(host).and_then(Original::poll_outcome) {
+            Some((_, Joined::Nodes(nodes))) if !nodes.is_empty() => {
+                self.entrants.forget(host);
+                self.report.joins.count(true, self.sim.now().since(began));
+                self.admit(host);
+            }
+            Some(_) => self.introduce_original(host),
+            None => self.look_after(host),
+        }
     }
 
     /// Has a node ask some that are in.

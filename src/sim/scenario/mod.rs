@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::network::Conditions;
+use super::place::Place;
 use super::quantile::{exponential, heavy_tailed, heavy_tailed_rest};
 use super::report::Report;
 use crate::config::Config;
@@ -44,8 +45,13 @@ pub struct Scenario {
     pub seed: u64,
     /// The settings of all nodes.
     pub config: Arc<Config>,
-    /// What all datagrams go through.
+    /// What all datagrams go through. With latencies by region, each host is in a random one.
     pub conditions: Conditions,
+    /// Where all hosts are, but for their region, and for how they are reached.
+    pub place: Place,
+    /// How many in a million of the nodes are behind a translator of addresses. (Not the first ones:
+    /// somebody must be reachable when the others join.)
+    pub translated: u32,
     /// How nodes get into the network.
     pub entry: Entry,
     /// How long the network is left alone before anything is asked of it.
@@ -139,8 +145,9 @@ pub struct Values {
     pub searches: u32,
     /// How long after it was stored it is first looked for, at least.
     pub after: Duration,
-    /// How long after it was stored it is last looked for, at most. The searches for a value are at
-    /// random times between the two.
+    /// How long after it was stored it is last looked for, at most, and before
+    /// [`Scenario::span`] is over, if there is one. The searches for a value are at random times between
+    /// the two.
     pub until: Duration,
 }
 
@@ -153,6 +160,8 @@ impl Default for Scenario {
             seed: 1,
             config: Arc::default(),
             conditions: Conditions::default(),
+            place: Place::default(),
+            translated: 0,
             entry: Entry::Seeded,
             settle: Duration::from_secs(60),
             originals: 0,

@@ -1,15 +1,17 @@
 //! A scenario under way.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::build::{Entrants, Standing};
 use super::roster::{Member, Roster};
 use super::{Cut, Scenario};
-use crate::engine::{Effort, OperationKey, Outcome};
+use crate::context::Key;
+use crate::engine::{Effort, NodeKey, OperationKey, Outcome};
 use crate::error::StartError;
 use crate::id::Id;
 use crate::random::{Random, seed_from_number, seeded};
+use crate::sim::hosts::Partition;
 use crate::sim::network::Latency;
 use crate::sim::quantile::{below, uniform};
 use crate::sim::report::{Phase, Report, Sample, Tally, Traffic};
@@ -26,6 +28,8 @@ enum Alarm {
     Part,
     Heal,
     Sample,
+    /// Whether a peer of 2003 is in the network by now.
+    Ask(Host),
     End,
 }
 
@@ -36,9 +40,9 @@ pub(super) enum Job {
     Greeting(Host),
     /// A node that enters looks for its neighbours.
     Arrival(Host),
-    Lookup { by: Host, target: Member, phase: usize },
-    Store { by: Host, value: u32 },
-    Search { by: Host, value: u32, phase: usize, found_after: Option<Duration> },
+    Lookup { target: Member, phase: usize },
+    Store { value: u32 },
+    Search { value: u32, phase: usize, found_after: Option<Duration> },
 }
 
 /// All that it takes to let a scenario happen.
@@ -48,7 +52,8 @@ pub(super) struct Run<'a> {
     /// For choices of the scenario, apart from those of nodes and network.
     pub rng: Random,
     pub roster: Roster,
-    pub jobs: HashMap<OperationKey, (Time, Job)>,
+    /// What each operation under way is for, and when it began; those of a node stand together.
+    pub jobs: BTreeMap<OperationKey, (Time, Job)>,
     pub entrants: Entrants,
     pub report: Report,
     /// When the network had settled.
@@ -56,6 +61,7 @@ pub(super) struct Run<'a> {
     phase: usize,
     /// Which hosts are on the smaller side, by their number.
     apart: Vec<bool>,
+    partition: Option<Partition>,
     /// Lookups under way; whose time has come but who wait; that have not ended.
     looking: u32,
     waiting: u32,
@@ -79,7 +85,8 @@ const NEVER: Time = Time::from_micros(u64::MAX);
 impl<'a> Run<'a> {
     pub fn new(scenario: &'a Scenario) -> Result<Self, StartError> {
         let mut sim = Simulation::new(scenario.seed)?;
-        sim.conditions = scenario.conditions.clone();
+        sim.set_conditions(scenario.conditions.clone())?;
+        sim.set_command(scenario.command());
         let mut seed = seed_from_number(scenario.seed);
         // Apart from the seeds of nodes and of the network.
         seed[31] = 1;
@@ -96,12 +103,13 @@ impl<'a> Run<'a> {
             sim,
             rng: seeded(seed),
             roster: Roster::default(),
-            jobs: HashMap::new(),
+            jobs: BTreeMap::new(),
             entrants: Entrants::default(),
             report,
             start: Time::ZERO,
             phase: 0,
             apart: Vec::new(),
+            partition: None,
             looking: 0,
             waiting: 0,
             lookups_left: scenario.lookups.count,
@@ -195,6 +203,11 @@ impl<'a> Run<'a> {
         self.wake(span, Alarm::End);
     }
 
+    /// Asks about a peer of 2003 in a while.
+    pub fn look_after(&mut self, host: Host) {
+        self.wake_at(self.sim.now() + Duration::from_millis(100), Alarm::Ask(host));
+    }
+
     fn wake(&mut self, after: Duration, alarm: Alarm) {
         self.wake_at(self.start + after, alarm);
     }
@@ -220,14 +233,9 @@ impl<'a> Run<'a> {
                 Alarm::Store(value) => self.store(value),
                 Alarm::Search(value) => self.search(value),
                 Alarm::Leave(host) => self.leave(host)?,
-                Alarm::Part => {
-                    self.phase = 1;
-                    self.part();
-                }
-                Alarm::Heal => {
-                    self.phase = 2;
-                    {}
-                }
+                Alarm::Part => self.part(),
+                Alarm::Heal => self.heal(),
+                Alarm::Ask(host) => self.ask_original(host),
                 Alarm::Sample => self.note_state(),
                 Alarm::End => self.ended = true,
             },
@@ -237,19 +245,19 @@ impl<'a> Run<'a> {
                 match job {
                     Job::Greeting(host) => self.greeted(host, &outcome),
                     Job::Arrival(host) => self.arrived(host, &outcome),
-                    Job::Lookup { by, target, phase } => {
-                        self.looked_up(by, &target, phase, took, &outcome, effort);
+                    Job::Lookup { target, phase } => {
+                        self.looked_up(&target, phase, took, &outcome, effort);
                     }
-                    Job::Store { by, value } => self.stored(by, value, took, &outcome),
-                    Job::Search { by, value, phase, found_after } => {
+                    Job::Store { value } => self.stored(value, took, &outcome),
+                    Job::Search { value, phase, found_after } => {
                         let ended = matches!(outcome, Outcome::ValuesEnd(_));
                         let brought = matches!(&outcome, Outcome::Values(values)
                             if values.contains(&self.value(value)));
                         let found_after = found_after.or(brought.then_some(took));
                         if ended {
-                            self.searched(by, phase, took, found_after, effort);
+                            self.searched(phase, took, found_after, effort);
                         } else {
-                            let job = Job::Search { by, value, phase, found_after };
+                            let job = Job::Search { value, phase, found_after };
                             self.jobs.insert(operation, (began, job));
                         }
                     }
@@ -283,7 +291,7 @@ impl<'a> Run<'a> {
             match self.sim.find_node(by.host, target.contact.id) {
                 Some(operation) => {
                     self.looking += 1;
-                    let job = Job::Lookup { by: by.host, target, phase: self.phase };
+                    let job = Job::Lookup { target, phase: self.phase };
                     self.jobs.insert(operation, (self.sim.now(), job));
                 }
                 None => self.give_up_lookup(),
@@ -297,18 +305,21 @@ impl<'a> Run<'a> {
 
     fn looked_up(
         &mut self,
-        by: Host,
         target: &Member,
         phase: usize,
         took: Duration,
         outcome: &Outcome,
         effort: Effort,
     ) {
+        let found = matches!(outcome, Outcome::Nodes(Ok(nodes)) if nodes.contains(&target.contact));
+        let void = !self.roster.contains(target.host);
+        count(&mut self.report.phases[phase].lookups, void, found, took, effort);
+        self.lookup_ended();
+    }
+
+    fn lookup_ended(&mut self) {
         self.looking -= 1;
         self.lookups_left -= 1;
-        let found = matches!(outcome, Outcome::Nodes(Ok(nodes)) if nodes.contains(&target.contact));
-        let void = !self.roster.contains(by) || !self.roster.contains(target.host);
-        count(&mut self.report.phases[phase].lookups, void, found, took, effort);
         if self.lookups_left == 0
             && let Some(from) = self.looking_from
         {
@@ -340,25 +351,27 @@ impl<'a> Run<'a> {
         match by.zip(operation) {
             Some((by, operation)) => {
                 self.publishers[value as usize] = (by.host, self.phase);
-                self.jobs.insert(operation, (self.sim.now(), Job::Store { by: by.host, value }));
+                self.jobs.insert(operation, (self.sim.now(), Job::Store { value }));
             }
             None => self.values_left -= 1 + u64::from(self.scenario.values.searches),
         }
     }
 
-    fn stored(&mut self, by: Host, value: u32, took: Duration, outcome: &Outcome) {
+    fn stored(&mut self, value: u32, took: Duration, outcome: &Outcome) {
         self.values_left -= 1;
         let stored = matches!(outcome, Outcome::Stored(Ok(_)));
-        let void = !self.roster.contains(by);
-        count(&mut self.report.stores, void, stored, took, Effort::default());
+        count(&mut self.report.stores, false, stored, took, Effort::default());
         let values = self.scenario.values;
         if !stored {
             self.values_left -= u64::from(values.searches);
             return;
         }
         self.sample.stored += 1;
+        // None begins when the span is over already.
+        let left = (self.start + self.scenario.span).since(self.sim.now());
+        let until = if self.scenario.span.is_zero() { values.until } else { values.until.min(left) };
         for _ in 0..values.searches {
-            let after = uniform(&mut self.rng, values.after, values.until.max(values.after));
+            let after = uniform(&mut self.rng, values.after, until.max(values.after));
             self.wake_at(self.sim.now() + after, Alarm::Search(value));
         }
     }
@@ -371,30 +384,20 @@ impl<'a> Run<'a> {
         let operation = by.and_then(|by| self.sim.find_values(by.host, self.key(value)));
         match by.zip(operation) {
             Some((by, operation)) => {
-                let job = Job::Search { by: by.host, value, phase: self.phase, found_after: None };
+                let job = Job::Search { value, phase: self.phase, found_after: None };
                 self.jobs.insert(operation, (self.sim.now(), job));
             }
             None => self.values_left -= 1,
         }
     }
 
-    fn searched(
-        &mut self,
-        by: Host,
-        phase: usize,
-        took: Duration,
-        found_after: Option<Duration>,
-        effort: Effort,
-    ) {
+    fn searched(&mut self, phase: usize, took: Duration, found_after: Option<Duration>, effort: Effort) {
         self.values_left -= 1;
-        let void = !self.roster.contains(by);
         let found = found_after.is_some();
         let took = found_after.unwrap_or(took);
-        count(&mut self.report.phases[phase].searches, void, found, took, effort);
-        if !void {
-            self.sample.searched += 1;
-            self.sample.found += u64::from(found);
-        }
+        count(&mut self.report.phases[phase].searches, false, found, took, effort);
+        self.sample.searched += 1;
+        self.sample.found += u64::from(found);
     }
 
     // -- nodes
@@ -428,13 +431,50 @@ impl<'a> Run<'a> {
         self.roster.remove(host);
         self.entrants.forget(host);
         self.report.crashed += 1;
+        let node = self.sim.node(host);
         // The node is gone in any case; what its rows are cannot matter to anybody any more.
         let _ = self.sim.crash(host);
+        self.sim.forget(host);
+        if let Some(node) = node {
+            self.drop_jobs(node);
+        }
+    }
+
+    /// What a node was asked for ends with it, unheard of.
+    fn drop_jobs(&mut self, node: NodeKey) {
+        let own: Vec<OperationKey> = self.jobs.range(operations_of(node)).map(|(key, _)| *key).collect();
+        for operation in own {
+            let Some((_, job)) = self.jobs.remove(&operation) else { continue };
+            match job {
+                Job::Greeting(_) | Job::Arrival(_) => {}
+                Job::Lookup { phase, .. } => {
+                    self.report.phases[phase].lookups.void += 1;
+                    self.lookup_ended();
+                }
+                Job::Store { .. } => {
+                    self.report.stores.void += 1;
+                    self.values_left -= 1 + u64::from(self.scenario.values.searches);
+                }
+                Job::Search { phase, .. } => {
+                    self.report.phases[phase].searches.void += 1;
+                    self.values_left -= 1;
+                }
+            }
+        }
     }
 
     fn part(&mut self) {
+        self.phase = 1;
         let hosts = self.apart.iter().zip(0..).filter(|(apart, _)| **apart);
-        let _ = hosts;
+        let hosts: Vec<Host> = hosts.map(|(_, host)| Host(host)).collect();
+        self.partition = self.sim.partition(hosts);
+    }
+
+    fn heal(&mut self) {
+        self.phase = 2;
+        if let Some(partition) = self.partition.take() {
+            self.sim.heal(partition);
+        }
     }
 
     // -- what is measured
@@ -500,7 +540,8 @@ impl Alarm {
             Alarm::Part => (4, 0),
             Alarm::Heal => (5, 0),
             Alarm::Sample => (6, 0),
-            Alarm::End => (7, 0),
+            Alarm::Ask(host) => (7, host.0),
+            Alarm::End => (8, 0),
         };
         kind << 32 | u64::from(which)
     }
@@ -515,16 +556,30 @@ impl Alarm {
             4 => Alarm::Part,
             5 => Alarm::Heal,
             6 => Alarm::Sample,
+            7 => Alarm::Ask(Host(which)),
             _ => Alarm::End,
         }
     }
 }
 
+/// All operations of a node.
+fn operations_of(node: NodeKey) -> std::ops::RangeInclusive<OperationKey> {
+    let operation = |at| OperationKey { node, operation: Key::new(at, at) };
+    operation(0)..=operation(u32::MAX)
+}
+
 /// The usual time to a node and back.
 fn round_trip(scenario: &Scenario) -> u64 {
-    let way = match scenario.conditions.latency {
-        Latency::Constant(latency) => latency,
-        Latency::Uniform(least, most) => (least + most) / 2,
+    let trip = match &scenario.conditions.latency {
+        Latency::Constant(latency) => *latency * 2,
+        Latency::Uniform(least, most) => *least + *most,
+        Latency::LogNormal { median, .. } => *median * 2,
+        Latency::Regions(regions) => {
+            // All pairs of regions are as frequent.
+            let mut all: Vec<Duration> = regions.round_trips.iter().flatten().copied().collect();
+            all.sort_unstable();
+            all.get(all.len() / 2).copied().unwrap_or_default()
+        }
     };
-    2 * way.as_micros() as u64
+    trip.as_micros() as u64
 }
