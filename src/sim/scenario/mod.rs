@@ -1,10 +1,12 @@
 //! Whole experiments: a network, what befalls it, and what is asked of it meanwhile.
 
+mod alarm;
+mod asked;
 mod build;
+mod measured;
 mod presets;
 mod roster;
 mod run;
-mod tables;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,35 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::alarm::Alarm;
 use super::build::{Entrants, Standing};
+use super::measured::round_trip;
 use super::roster::{Member, Roster};
 use super::{Cut, Scenario};
 use crate::context::Key;
-use crate::engine::{Effort, NodeKey, OperationKey, Outcome};
+use crate::engine::{NodeKey, OperationKey, Outcome};
 use crate::error::StartError;
-use crate::id::Id;
 use crate::random::{Random, seed_from_number, seeded};
 use crate::sim::hosts::Partition;
-use crate::sim::network::Latency;
-use crate::sim::quantile::{below, uniform};
-use crate::sim::report::{Phase, Report, Sample, Tally, Traffic};
+use crate::sim::quantile::below;
+use crate::sim::report::{Phase, Report, Sample, Traffic};
 use crate::sim::simulation::{Happening, Host, Simulation};
 use crate::time::Time;
-
-/// What a scenario has its simulation wake it for.
-#[derive(Clone, Copy, Debug)]
-enum Alarm {
-    Lookup,
-    Store(u32),
-    Search(u32),
-    Leave(Host),
-    Part,
-    Heal,
-    Sample,
-    /// Whether a peer of 2003 is in the network by now.
-    Ask(Host),
-    End,
-}
 
 /// What an operation is for.
 #[derive(Debug)]
@@ -57,27 +42,27 @@ pub(super) struct Run<'a> {
     pub entrants: Entrants,
     pub report: Report,
     /// When the network had settled.
-    start: Time,
-    phase: usize,
+    pub start: Time,
+    pub phase: usize,
     /// Which hosts are on the smaller side, by their number.
-    apart: Vec<bool>,
-    partition: Option<Partition>,
+    pub apart: Vec<bool>,
+    pub partition: Option<Partition>,
     /// Lookups under way; whose time has come but who wait; that have not ended.
-    looking: u32,
-    waiting: u32,
-    lookups_left: u32,
+    pub looking: u32,
+    pub waiting: u32,
+    pub lookups_left: u32,
     /// Stores and searches that have not ended.
-    values_left: u64,
+    pub values_left: u64,
     /// Who stored each value, and in which phase.
-    publishers: Vec<(Host, usize)>,
-    ended: bool,
+    pub publishers: Vec<(Host, usize)>,
+    pub ended: bool,
     /// Since when `lived` was not added to.
-    lived_until: Time,
-    lived: u128,
-    settled: Traffic,
-    looking_from: Option<Traffic>,
-    sampled: Traffic,
-    sample: Sample,
+    pub lived_until: Time,
+    pub lived: u128,
+    pub settled: Traffic,
+    pub looking_from: Option<Traffic>,
+    pub sampled: Traffic,
+    pub sample: Sample,
 }
 
 const NEVER: Time = Time::from_micros(u64::MAX);
@@ -212,7 +197,7 @@ impl<'a> Run<'a> {
         self.wake_at(self.start + after, alarm);
     }
 
-    fn wake_at(&mut self, at: Time, alarm: Alarm) {
+    pub fn wake_at(&mut self, at: Time, alarm: Alarm) {
         self.sim.schedule(at, alarm.number());
     }
 
@@ -267,139 +252,6 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    // -- lookups
-
-    fn lookup_is_due(&mut self) {
-        self.waiting += 1;
-        let begun = self.scenario.lookups.count - self.lookups_left + self.looking + self.waiting;
-        if self.looking_from.is_none() {
-            self.looking_from = Some(self.traffic());
-        }
-        if begun < self.scenario.lookups.count {
-            self.wake_at(self.sim.now() + self.scenario.lookups.every, Alarm::Lookup);
-        }
-        self.look_up();
-    }
-
-    /// Starts lookups that wait, as long as there is room.
-    fn look_up(&mut self) {
-        while self.waiting > 0 && self.looking < self.scenario.lookups.at_once.max(1) {
-            self.waiting -= 1;
-            let Some(by) = self.pick(|member| !member.foreign) else { return self.give_up_lookup() };
-            let side = self.side(by.host);
-            let Some(target) = self.pick_beside(by.host, side) else { return self.give_up_lookup() };
-            match self.sim.find_node(by.host, target.contact.id) {
-                Some(operation) => {
-                    self.looking += 1;
-                    let job = Job::Lookup { target, phase: self.phase };
-                    self.jobs.insert(operation, (self.sim.now(), job));
-                }
-                None => self.give_up_lookup(),
-            }
-        }
-    }
-
-    fn give_up_lookup(&mut self) {
-        self.lookups_left -= 1;
-    }
-
-    fn looked_up(
-        &mut self,
-        target: &Member,
-        phase: usize,
-        took: Duration,
-        outcome: &Outcome,
-        effort: Effort,
-    ) {
-        let found = matches!(outcome, Outcome::Nodes(Ok(nodes)) if nodes.contains(&target.contact));
-        let void = !self.roster.contains(target.host);
-        count(&mut self.report.phases[phase].lookups, void, found, took, effort);
-        self.lookup_ended();
-    }
-
-    fn lookup_ended(&mut self) {
-        self.looking -= 1;
-        self.lookups_left -= 1;
-        if self.lookups_left == 0
-            && let Some(from) = self.looking_from
-        {
-            let looking = self.traffic().since(&from);
-            let Scenario { churn, cut, values, .. } = self.scenario;
-            let undisturbed = churn.is_none()
-                && cut.is_none()
-                && (values.count == 0 || self.start + values.from >= self.sim.now());
-            self.report.looking = undisturbed.then_some(looking);
-        }
-        self.look_up();
-    }
-
-    // -- values
-
-    fn key(&self, value: u32) -> Id {
-        Id::of(format!("value {value} of {}", self.scenario.seed).as_bytes())
-    }
-
-    fn value(&self, value: u32) -> Vec<u8> {
-        let key = self.key(value);
-        key.as_bytes().iter().copied().cycle().take(self.scenario.values.size as usize).collect()
-    }
-
-    fn store(&mut self, value: u32) {
-        let by = self.pick(|member| !member.foreign);
-        let key = self.key(value);
-        let operation = by.and_then(|by| self.sim.store_value(by.host, key, self.value(value)));
-        match by.zip(operation) {
-            Some((by, operation)) => {
-                self.publishers[value as usize] = (by.host, self.phase);
-                self.jobs.insert(operation, (self.sim.now(), Job::Store { value }));
-            }
-            None => self.values_left -= 1 + u64::from(self.scenario.values.searches),
-        }
-    }
-
-    fn stored(&mut self, value: u32, took: Duration, outcome: &Outcome) {
-        self.values_left -= 1;
-        let stored = matches!(outcome, Outcome::Stored(Ok(_)));
-        count(&mut self.report.stores, false, stored, took, Effort::default());
-        let values = self.scenario.values;
-        if !stored {
-            self.values_left -= u64::from(values.searches);
-            return;
-        }
-        self.sample.stored += 1;
-        // None begins when the span is over already.
-        let left = (self.start + self.scenario.span).since(self.sim.now());
-        let until = if self.scenario.span.is_zero() { values.until } else { values.until.min(left) };
-        for _ in 0..values.searches {
-            let after = uniform(&mut self.rng, values.after, until.max(values.after));
-            self.wake_at(self.sim.now() + after, Alarm::Search(value));
-        }
-    }
-
-    fn search(&mut self, value: u32) {
-        let (publisher, phase) = self.publishers[value as usize];
-        // What was stored while the network is apart is looked for on the same side until it heals.
-        let side = if phase == self.phase { self.side(publisher) } else { None };
-        let by = self.pick_beside(publisher, side);
-        let operation = by.and_then(|by| self.sim.find_values(by.host, self.key(value)));
-        match by.zip(operation) {
-            Some((by, operation)) => {
-                let job = Job::Search { value, phase: self.phase, found_after: None };
-                self.jobs.insert(operation, (self.sim.now(), job));
-            }
-            None => self.values_left -= 1,
-        }
-    }
-
-    fn searched(&mut self, phase: usize, took: Duration, found_after: Option<Duration>, effort: Effort) {
-        self.values_left -= 1;
-        let found = found_after.is_some();
-        let took = found_after.unwrap_or(took);
-        count(&mut self.report.phases[phase].searches, false, found, took, effort);
-        self.sample.searched += 1;
-        self.sample.found += u64::from(found);
-    }
-
     // -- nodes
 
     /// A random one that is alive and in the network.
@@ -407,17 +259,17 @@ impl<'a> Run<'a> {
         self.roster.pick(&mut self.rng, fit)
     }
 
-    /// A random one, other than `host`, on the side that is given, if any is.
-    fn pick_beside(&mut self, host: Host, side: Option<bool>) -> Option<Member> {
+    /// A random one, other than `host`, on the side that is given, if any is, and of `ours` if it must be.
+    pub fn pick_beside(&mut self, host: Host, side: Option<bool>, ours: bool) -> Option<Member> {
         let apart = &self.apart;
         let is_there = |of: Host| apart.get(of.0 as usize).copied().unwrap_or(false);
         self.roster.pick(&mut self.rng, |member| {
-            member.host != host && side.is_none_or(|side| is_there(member.host) == side)
+            member.host != host && !(ours && member.foreign) && side.is_none_or(|side| is_there(member.host) == side)
         })
     }
 
     /// On which side a host is, while there are two.
-    fn side(&self, host: Host) -> Option<bool> {
+    pub fn side(&self, host: Host) -> Option<bool> {
         (self.phase == 1).then(|| self.apart.get(host.0 as usize).copied().unwrap_or(false))
     }
 
@@ -476,110 +328,10 @@ impl<'a> Run<'a> {
             self.sim.heal(partition);
         }
     }
-
-    // -- what is measured
-
-    /// Adds up how long nodes have lived, up to now.
-    pub fn note_lived(&mut self) {
-        let now = self.sim.now();
-        let nodes = self.roster.len() as u128;
-        self.lived += nodes * now.since(self.lived_until).as_micros();
-        self.lived_until = now;
-    }
-
-    /// All that was sent so far.
-    fn traffic(&mut self) -> Traffic {
-        self.note_lived();
-        let (datagrams, bytes) = self.sim.traffic();
-        Traffic { datagrams, bytes, span: self.sim.now().as_micros(), lived: self.lived }
-    }
-
-    fn note_state(&mut self) {
-        let traffic = self.traffic();
-        let sent = traffic.since(&self.sampled);
-        self.sampled = traffic;
-        let stats = self.roster.members().iter().filter_map(|member| self.sim.stats(member.host));
-        let copies = stats.map(|stats| stats.values).sum();
-        let stored = self.sample.stored;
-        self.report.samples.push(Sample {
-            at: self.sim.now().since(self.start).as_micros() as u64,
-            nodes: self.roster.len() as u64,
-            copies,
-            datagrams: sent.datagrams,
-            bytes: sent.bytes,
-            ..self.sample
-        });
-        self.sample = Sample { stored, ..Sample::default() };
-        if !self.ended {
-            self.wake_at(self.sim.now() + self.scenario.sample, Alarm::Sample);
-        }
-    }
-}
-
-fn count(tally: &mut Tally, void: bool, found: bool, took: Duration, effort: Effort) {
-    if void {
-        tally.void += 1;
-        return;
-    }
-    tally.count(found, took);
-    if effort != Effort::default() {
-        tally.asked += u64::from(effort.asked);
-        tally.failed += u64::from(effort.failed);
-        // The last request follows the last referral.
-        tally.count_hops(usize::from(effort.hops) + 1);
-    }
-}
-
-impl Alarm {
-    fn number(self) -> u64 {
-        let (kind, which) = match self {
-            Alarm::Lookup => (0, 0),
-            Alarm::Store(value) => (1, value),
-            Alarm::Search(value) => (2, value),
-            Alarm::Leave(host) => (3, host.0),
-            Alarm::Part => (4, 0),
-            Alarm::Heal => (5, 0),
-            Alarm::Sample => (6, 0),
-            Alarm::Ask(host) => (7, host.0),
-            Alarm::End => (8, 0),
-        };
-        kind << 32 | u64::from(which)
-    }
-
-    fn of(number: u64) -> Alarm {
-        let which = number as u32;
-        match number >> 32 {
-            0 => Alarm::Lookup,
-            1 => Alarm::Store(which),
-            2 => Alarm::Search(which),
-            3 => Alarm::Leave(Host(which)),
-            4 => Alarm::Part,
-            5 => Alarm::Heal,
-            6 => Alarm::Sample,
-            7 => Alarm::Ask(Host(which)),
-            _ => Alarm::End,
-        }
-    }
 }
 
 /// All operations of a node.
 fn operations_of(node: NodeKey) -> std::ops::RangeInclusive<OperationKey> {
     let operation = |at| OperationKey { node, operation: Key::new(at, at) };
     operation(0)..=operation(u32::MAX)
-}
-
-/// The usual time to a node and back.
-fn round_trip(scenario: &Scenario) -> u64 {
-    let trip = match &scenario.conditions.latency {
-        Latency::Constant(latency) => *latency * 2,
-        Latency::Uniform(least, most) => *least + *most,
-        Latency::LogNormal { median, .. } => *median * 2,
-        Latency::Regions(regions) => {
-            // All pairs of regions are as frequent.
-            let mut all: Vec<Duration> = regions.round_trips.iter().flatten().copied().collect();
-            all.sort_unstable();
-            all.get(all.len() / 2).copied().unwrap_or_default()
-        }
-    };
-    trip.as_micros() as u64
 }
