@@ -227,7 +227,7 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let mut draws = |draw: fn(&mut crate::random::Random, Duration) -> Duration| {
             let mut all: Vec<f64> =
-                (0..200_000).map(|_| draw(&mut rng, hour).as_secs_f64() / 3600.0).collect();
+                (0..50_000).map(|_| draw(&mut rng, hour).as_secs_f64() / 3600.0).collect();
             all.sort_by(f64::total_cmp);
             (all.iter().sum::<f64>() / all.len() as f64, all[all.len() / 2])
         };
@@ -238,8 +238,8 @@ mod tests {
             ("log_normal", draws(|rng, median| log_normal(rng, median, 500)), 1.133, 1.0),
             ("uniform", draws(|rng, most| uniform(rng, most / 2, most)), 0.75, 0.75),
         ] {
-            assert!((mean / mean_expected - 1.0f64).abs() < 0.02, "{what}: mean {mean}");
-            assert!((median / median_expected - 1.0f64).abs() < 0.02, "{what}: median {median}");
+            assert!((mean / mean_expected - 1.0f64).abs() < 0.04, "{what}: mean {mean}");
+            assert!((median / median_expected - 1.0f64).abs() < 0.03, "{what}: median {median}");
         }
     }
 
