@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// The least that an opening waits before it is repeated: an answer may take this long on a
+/// busy host, however near it is.
+const LEAST_OPENING: Duration = Duration::from_millis(50);
+
 /// The smoothed round trip to one peer, in microseconds; 8 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RoundTrip {
@@ -28,6 +32,19 @@ impl RoundTrip {
     /// The smoothed round trip; `None` before the first measurement.
     pub fn smoothed(&self) -> Option<Duration> {
         (self.smoothed != 0).then(|| Duration::from_micros(self.smoothed.into()))
+    }
+
+    /// How long to wait for the answer to an opening before it is repeated, given what is
+    /// usual for others: two variations above it, since an answer comes at once and a
+    /// repetition is only a dozen bytes. `initial` if nothing is known, or that is longer.
+    pub fn opening(&self, initial: Duration) -> Duration {
+        match self.smoothed() {
+            Some(smoothed) => {
+                let variation = Duration::from_micros(u64::from(self.variation) * 2);
+                (smoothed + variation).max(LEAST_OPENING).min(initial)
+            }
+            None => initial,
+        }
     }
 
     /// How long to wait for an answer before asking after it (RFC 9002, 6.2.1): four

@@ -300,19 +300,27 @@ impl Node {
         }
     }
 
-    /// A request of an operation goes unanswered for longer than usual. A lookup first
-    /// asks another peer beside, and then goes on without: an answer still counts if it
-    /// comes before the end. Not while the peer may be busy sending values.
-    pub(super) fn step_overdue(&mut self, world: &mut World<'_>, overdue: &Overdue) {
-        let key = overdue.operation;
-        if let Some(lookup) = self.operations.get_mut(key).and_then(|operation| operation.task.lookup_mut()) {
-            if overdue.late {
-                lookup.on_slow(&overdue.asked);
-            } else if overdue.silent || lookup.goal() != Goal::Values {
-                lookup.on_failure(&overdue.asked);
-            }
-            self.advance(world, key);
+    /// A request of an operation goes unanswered for longer than usual. Others are asked
+    /// beside it, and then it is gone on without: an answer still counts if it comes
+    /// before the end.
+    pub(super) fn step_overdue(&mut self, world: &mut World<'_>, overdue: Overdue) {
+        let (Overdue::Late(key, id) | Overdue::Silent(key, id) | Overdue::Lost(key, id)) = overdue else {
+            return;
+        };
+        let Some(operation) = self.operations.get_mut(key) else {
+            return;
+        };
+        match (&mut operation.task, overdue) {
+            (Task::Storing { publish, .. }, Overdue::Late(..)) => publish.on_slow(&id),
+            (Task::Storing { publish, .. }, _) => publish.on_silence(&id),
+            (task, _) => match (task.lookup_mut(), overdue) {
+                (Some(lookup), Overdue::Late(..)) => lookup.on_slow(&id),
+                (Some(lookup), Overdue::Silent(..)) => lookup.on_silence(&id),
+                (Some(lookup), _) => lookup.on_failure(&id),
+                (None, _) => {}
+            },
         }
+        self.advance(world, key);
     }
 
     /// A request of an operation has failed.

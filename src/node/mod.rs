@@ -28,7 +28,7 @@ use crate::krpc::calls::Call;
 use crate::krpc::message::{ErrorReply, Message, Method, Rejected, Response};
 use crate::krpc::{message, netstring};
 use crate::node::operation::{Event, Operations};
-use crate::node::peers::{Peers, Waiter};
+use crate::node::peers::{Overdue, Peers, Waiter};
 use crate::node::upkeep::Upkeep;
 use crate::store::{Database, Resident};
 use crate::table::{Failed, Heard, Table};
@@ -262,6 +262,7 @@ impl Node {
         }
         if let Some(call) = self.peers.end_call(&mut world.ctx, key) {
             let contact = Contact { id: response.sender, addr: call.addr };
+            self.peers.mux.note_answer(call.connection);
             self.note_alive(world, contact);
             match call.waiter {
                 Waiter::Contact(operation) => self.contact_answered(world, operation, contact),
@@ -280,8 +281,8 @@ impl Node {
             Due::Connection(key) => self.peers.mux.handle_timeout(&mut world.ctx, key),
             Due::Idle => self.peers.mux.handle_idle(&mut world.ctx),
             Due::Call(key) => match self.peers.overdue(&mut world.ctx, key) {
-                Some(overdue) => self.step_overdue(world, &overdue),
-                None => self.fail_call(world, key, CallError::Timeout),
+                Overdue::Over => self.fail_call(world, key, CallError::Timeout),
+                overdue => self.step_overdue(world, overdue),
             },
             Due::Operation(key) => self.deadline_passed(world, key),
             Due::Expiry | Due::Checkpoint | Due::Refresh => self.maintain(world, due),

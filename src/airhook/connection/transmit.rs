@@ -106,7 +106,7 @@ impl Connection {
     fn room_for_messages(&self) -> usize {
         // With nothing unsettled no bare packet asks after it: then all numbers may be used.
         let limit = if self.unsettled() == 0 { MAX_AHEAD } else { MAX_AHEAD_MESSAGES };
-        if self.ahead() >= limit || self.unsettled() >= MAX_MESSAGES {
+        if self.held || self.ahead() >= limit || self.unsettled() >= MAX_MESSAGES {
             0
         } else if self.proven || (self.opened && self.next_message == 0) {
             MAX_PACKET
