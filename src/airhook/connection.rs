@@ -333,6 +333,9 @@ impl Connection {
             return Verdict::Stale;
         }
         let repeats = !self.fresh && ahead == 0;
+        // If one before it was lost, it may be the second that acknowledges something, and
+        // says nothing about round trips.
+        let prompt = if self.fresh { packet.sequence <= 1 } else { ahead == 1 };
         // The observed sequence counts only once its sender has shown our session.
         let counts = self.proven || shows_us;
         let observed = if counts { self.widen(packet.observed_sequence) } else { None };
@@ -372,7 +375,7 @@ impl Connection {
             self.prove(packet, ctx);
         }
         if let Some(observed) = observed {
-            self.observe(observed, packet.missed, ctx.now, carrier);
+            self.observe(observed, packet.missed, prompt, ctx.now, carrier);
         }
         if !repeats {
             packet.messages.iter().for_each(|message| carrier.deliver(message));
@@ -388,11 +391,19 @@ impl Connection {
         if repeats { Verdict::Stale } else { Verdict::Accepted }
     }
 
-    /// The other side has observed our packet `observed`.
-    fn observe(&mut self, observed: u16, missed: &[u8], now: Time, carrier: &mut impl Carrier) {
+    /// The other side has observed our packet `observed`; `prompt`: at once.
+    fn observe(
+        &mut self,
+        observed: u16,
+        missed: &[u8],
+        prompt: bool,
+        now: Time,
+        carrier: &mut impl Carrier,
+    ) {
         let oldest = self.next_message.wrapping_sub(self.unsettled() as u8);
         if let Some(flight) = &mut self.flight {
-            if observed != self.observed
+            if prompt
+                && observed != self.observed
                 && let Some(sent) = flight.measured(observed)
             {
                 self.round_trip.measure(now.since(sent));

@@ -42,8 +42,7 @@ struct Record {
     sent: Time,
     /// The next message number after it.
     next_after: u8,
-    /// Whether it had messages: only those are acknowledged promptly, so only
-    /// they measure a round trip.
+    /// Whether it is acknowledged promptly, and so measures a round trip.
     measures: bool,
 }
 
@@ -95,8 +94,8 @@ impl Flight {
         self.tokens.push_back(Some(token));
     }
 
-    /// The packet `sequence` has gone out, `messages` of them in it.
-    pub fn sent(&mut self, sequence: u16, next_after: u8, messages: usize, now: Time) {
+    /// The packet `sequence` has gone out.
+    pub fn sent(&mut self, sequence: u16, next_after: u8, measures: bool, now: Time) {
         self.borne.resize(self.missed.len(), sequence);
         if self.tokens.is_empty() {
             return;
@@ -104,7 +103,7 @@ impl Flight {
         if self.records.is_empty() {
             self.base = sequence;
         }
-        self.records.push_back(Record { sent: now, next_after, measures: messages > 0 });
+        self.records.push_back(Record { sent: now, next_after, measures });
     }
 
     /// When the packet `sequence` went out, if it measures a round trip.

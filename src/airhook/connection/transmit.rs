@@ -45,7 +45,9 @@ impl Connection {
         }
         self.next_sequence = sequence.wrapping_add(1);
         if let Some(flight) = &mut self.flight {
-            flight.sent(sequence, self.next_message, messages, ctx.now);
+            // Only messages are acknowledged promptly, and everything before the proof.
+            let measures = messages > 0 || !self.proven;
+            flight.sent(sequence, self.next_message, measures, ctx.now);
         }
         if std::mem::take(&mut self.news) {
             self.owed = Some(sequence);
