@@ -70,6 +70,10 @@ pub trait Carrier {
     fn fill(&mut self, room: usize, packet: &mut Vec<u8>) -> Option<Token>;
     /// A message is settled: it arrived, or must be sent again.
     fn settle(&mut self, token: Token, fate: Fate);
+    /// Whether the carrier at the other end passes over messages that come twice.
+    fn tells_apart(&self) -> bool {
+        false
+    }
     /// A message arrived.
     fn deliver(&mut self, message: &[u8]);
     /// The other side's numbering starts afresh.
@@ -488,6 +492,14 @@ impl Connection {
             } else if !self.proven && self.silent > ctx.config.max_openings {
                 return false;
             }
+            if self.proven
+                && !self.original
+                && carrier.tells_apart()
+                && let Some(flight) = &mut self.flight
+            {
+                // What asks after them may as well bring them (RFC 9002, 6.2.4).
+                flight.lose_oldest(|token, fate| carrier.settle(token, fate));
+            }
             self.answer = true;
             self.arm_probe(ctx);
         }
@@ -507,10 +519,9 @@ impl Connection {
         }
         let config = ctx.config;
         let mut wait = self.patience(config);
-        let mut doublings = self.silent;
-        if !self.proven {
-            doublings = doublings.saturating_sub(EARLY_OPENINGS);
-        } else if self.flight.is_none() {
+        let early = if self.proven { 1 } else { EARLY_OPENINGS };
+        let doublings = self.silent.saturating_sub(early);
+        if self.proven && self.flight.is_none() {
             // Only an answer is due, and its sender may still be working on it.
             wait = wait.max(config.initial_probe);
         }

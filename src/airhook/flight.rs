@@ -11,12 +11,16 @@ use crate::time::Time;
 /// What the layer above knows a message by: it gets it back when the message is settled.
 pub type Token = u16;
 
+/// So many of the longest messages fit into a packet.
+const MAX_AGAIN: usize = 5;
+
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It arrived.
     Confirmed,
-    /// It did not: send it again, under a new number.
+    /// It did not, or a carrier that tells messages apart is not to wait until that is
+    /// known: send it again, under a new number.
     Lost,
 }
 
@@ -110,6 +114,16 @@ impl Flight {
     pub fn measured(&self, sequence: u16) -> Option<Time> {
         let record = self.records.get(usize::from(sequence.wrapping_sub(self.base)))?;
         record.measures.then_some(record.sent)
+    }
+
+    /// Takes it that the oldest messages were lost, as many as fit into a packet: they are
+    /// to be sent again before the other side can say whether they arrived.
+    pub fn lose_oldest(&mut self, mut settle: impl FnMut(Token, Fate)) {
+        for token in self.tokens.iter_mut().filter(|token| token.is_some()).take(MAX_AGAIN) {
+            if let Some(token) = token.take() {
+                settle(token, Fate::Lost);
+            }
+        }
     }
 
     /// The other side reports `missed`. Of the unsettled messages, the first of which

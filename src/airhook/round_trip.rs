@@ -18,9 +18,10 @@ impl RoundTrip {
     pub fn measure(&mut self, sample: Duration) {
         let sample = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX).clamp(1, u32::MAX / 16);
         if self.smoothed == 0 {
-            // RFC 6298, 2.2.
+            // RFC 6298, 2.2, has a half: too careful for those who exchange no more than a
+            // few packets.
             self.smoothed = sample;
-            self.variation = sample / 2;
+            self.variation = sample / 4;
         } else {
             // RFC 6298, 2.3: beta 1/4, alpha 1/8.
             let error = self.smoothed.abs_diff(sample);
