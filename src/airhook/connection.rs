@@ -45,7 +45,7 @@ const MAX_AHEAD_MESSAGES: u16 = 224;
 /// No answers to strangers this far ahead of a proven peer.
 const MAX_AHEAD_REFUSALS: u16 = 64;
 /// So often an opening is repeated at the same distance, before each is twice the last.
-const EARLY_OPENINGS: u8 = 2;
+const EARLY_OPENINGS: u8 = 3;
 /// Acknowledge at the latest after so many messages: at 255 unconfirmed ones a
 /// Python peer of 2003 and its partner both fall silent.
 const MAX_UNACKNOWLEDGED: u8 = 64;
@@ -526,8 +526,8 @@ impl Connection {
             wait = wait.max(config.initial_probe);
         }
         wait = wait.saturating_mul(1 << doublings.min(16)).min(config.max_probe);
-        // Before they have said a word, the last two openings are for those of 2003, too.
-        let last = !self.proven && self.silent.saturating_add(EARLY_OPENINGS) >= config.max_openings;
+        // They have not said a word: the last opening is for those of 2003, too.
+        let last = !self.proven && self.silent.saturating_add(1) >= config.max_openings;
         if (self.original || last) && self.silent > 0 {
             wait = wait.max(ORIGINAL_PAUSE);
         }

@@ -21,7 +21,7 @@ impl RoundTrip {
             // RFC 6298, 2.2, has a half: too careful for those who exchange no more than a
             // few packets.
             self.smoothed = sample;
-            self.variation = sample / 4;
+            self.variation = sample / 8;
         } else {
             // RFC 6298, 2.3: beta 1/4, alpha 1/8.
             let error = self.smoothed.abs_diff(sample);
@@ -41,7 +41,7 @@ impl RoundTrip {
     pub fn opening(&self, initial: Duration) -> Duration {
         match self.smoothed() {
             Some(smoothed) => {
-                let variation = Duration::from_micros(u64::from(self.variation) * 2);
+                let variation = Duration::from_micros(self.variation.into());
                 (smoothed + variation).max(LEAST_OPENING).min(initial)
             }
             None => initial,
