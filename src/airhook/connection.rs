@@ -396,14 +396,7 @@ impl Connection {
     }
 
     /// The other side has observed our packet `observed`; `prompt`: at once.
-    fn observe(
-        &mut self,
-        observed: u16,
-        missed: &[u8],
-        prompt: bool,
-        now: Time,
-        carrier: &mut impl Carrier,
-    ) {
+    fn observe(&mut self, observed: u16, missed: &[u8], prompt: bool, now: Time, carrier: &mut impl Carrier) {
         let oldest = self.next_message.wrapping_sub(self.unsettled() as u8);
         if let Some(flight) = &mut self.flight {
             if prompt

@@ -37,11 +37,11 @@ pub enum Overdue {
     Waits,
     /// This operation's request to that peer takes longer than usual: another may be asked
     /// beside it.
-    Late(Key, Id),
+    Late(Key, Contact),
     /// It has taken so long that a lost packet and its repetition make no difference.
-    Silent(Key, Id),
+    Silent(Key, Contact),
     /// So long that all repetitions could have been answered.
-    Lost(Key, Id),
+    Lost(Key, Contact),
 }
 
 /// Who waits for the answer to a call.
@@ -199,6 +199,7 @@ impl Peers {
         else {
             return Overdue::Over;
         };
+        let asked = Contact { id: asked, addr: call.addr };
         let silence = self.patience(ctx.config, call.connection).1;
         let lost = (ctx.config.initial_probe * LOST).max(silence);
         let (stage, next, overdue) = match call.stage {

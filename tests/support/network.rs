@@ -323,6 +323,13 @@ impl Network {
         let sender = self.at(from).contact;
         message::request(&mut bytes, tid, &sender, method).expect("not too long");
         self.say(from, to, &bytes);
+        if matches!(method, Method::StoreValue { .. }) {
+            let now = self.now;
+            self.at(from).with(now, |mux, ctx| {
+                let key = mux.connect(ctx, to);
+                mux.hold(ctx, key);
+            });
+        }
     }
 
     /// A node's table learns of a peer.
