@@ -245,6 +245,17 @@ impl Lookup {
         }
     }
 
+    /// The peer `from` takes so long that the lookup goes on without it: as with
+    /// [`on_failure`](Self::on_failure). But the one node that is looked for is worth a
+    /// longer wait, since all others have been asked by then.
+    pub fn on_silence(&mut self, from: &Id) {
+        if self.goal == Goal::Exact && *from == self.target && self.elsewhere.iter().all(|c| c.id != *from) {
+            self.on_slow(from);
+        } else {
+            self.on_failure(from);
+        }
+    }
+
     /// The peers that have answered, nearest first, at most K.
     pub fn closest(&self) -> impl Iterator<Item = Contact> {
         self.closest_candidates().map(|candidate| candidate.contact)

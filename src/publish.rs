@@ -8,6 +8,10 @@ use crate::lookup::Step;
 enum State {
     New,
     Asked,
+    /// Asked, and late: another may be asked beside it.
+    Slow,
+    /// Asked, and so late that it is waited for only while too few have accepted.
+    Silent,
     Accepted,
     Failed,
 }
@@ -15,8 +19,9 @@ enum State {
 /// One value on its way to its holders.
 ///
 /// All of them are asked, not just as many as are needed: nodes come and go, and
-/// the more hold a value the longer it lives. Does no I/O: the owner sends the
-/// requests and tells what came of them, as with a
+/// the more hold a value the longer it lives. One that does not answer is not waited
+/// for when enough of the others have accepted; it may still take the value. Does no
+/// I/O: the owner sends the requests and tells what came of them, as with a
 /// [`Lookup`](crate::lookup::Lookup).
 #[derive(Debug)]
 pub struct Publish {
@@ -25,7 +30,12 @@ pub struct Publish {
     holders: Vec<(Contact, State)>,
     /// Those before this one have been asked.
     first_new: usize,
-    in_flight: usize,
+    /// How many are in the state Asked.
+    active: usize,
+    /// How many are Slow.
+    slow: usize,
+    /// How many are Silent.
+    silent: usize,
     accepted: Vec<Contact>,
 }
 
@@ -41,20 +51,31 @@ impl Publish {
             }
         }
         let concurrency = concurrency.max(1);
-        Publish { concurrency, needed, holders: distinct, first_new: 0, in_flight: 0, accepted: Vec::new() }
+        Publish {
+            concurrency,
+            needed,
+            holders: distinct,
+            first_new: 0,
+            active: 0,
+            slow: 0,
+            silent: 0,
+            accepted: Vec::new(),
+        }
     }
 
-    /// What to do next: done when each holder has accepted or failed.
+    /// What to do next: done when each holder has accepted or failed, or is silent while
+    /// enough of the others have accepted.
     #[allow(clippy::should_implement_trait, reason = "it is no iterator: after `Wait` there may be more")]
     pub fn next(&mut self) -> Step {
+        let waiting = self.slow > 0 || (self.silent > 0 && !self.enough());
         match self.holders.get_mut(self.first_new) {
-            Some((holder, state)) if self.in_flight < self.concurrency => {
+            Some((holder, state)) if self.active < self.concurrency => {
                 *state = State::Asked;
                 self.first_new += 1;
-                self.in_flight += 1;
+                self.active += 1;
                 Step::Query(*holder)
             }
-            None if self.in_flight == 0 => Step::Done,
+            None if self.active == 0 && !waiting => Step::Done,
             _ => Step::Wait,
         }
     }
@@ -75,6 +96,16 @@ impl Publish {
         self.settle(from, State::Failed);
     }
 
+    /// The holder `from` takes longer than usual: the next one is asked beside it.
+    pub fn on_slow(&mut self, from: &Id) {
+        self.settle(from, State::Slow);
+    }
+
+    /// The holder `from` takes so long that it is waited for only if it is needed.
+    pub fn on_silence(&mut self, from: &Id) {
+        self.settle(from, State::Silent);
+    }
+
     /// Those that have taken the value, in the order in which they were given.
     pub fn accepted(&self) -> &[Contact] {
         &self.accepted
@@ -90,17 +121,21 @@ impl Publish {
         self.accepted.len() >= self.needed
     }
 
-    /// Ends the request to `from`; whether that changed anything.
+    /// Notes what came of the request to `from`; whether that changed anything.
     fn settle(&mut self, from: &Id, outcome: State) -> bool {
         let Some((_, state)) = self.holders.iter_mut().find(|(holder, _)| holder.id == *from) else {
             return false;
         };
-        match *state {
-            State::Asked => self.in_flight -= 1,
-            State::Failed if outcome == State::Accepted => {}
-            State::New | State::Accepted | State::Failed => return false,
+        match (*state, outcome) {
+            (State::Asked, _) => self.active -= 1,
+            (State::Slow, State::Silent | State::Accepted | State::Failed) => self.slow -= 1,
+            (State::Silent, State::Accepted | State::Failed) => self.silent -= 1,
+            (State::Failed, State::Accepted) => {}
+            _ => return false,
         }
         *state = outcome;
+        self.slow += usize::from(outcome == State::Slow);
+        self.silent += usize::from(outcome == State::Silent);
         true
     }
 }

@@ -53,6 +53,8 @@ fn ids_at(own: Id, shared: usize, count: usize, rng: &mut Random) -> Vec<Id> {
 struct Model {
     table: Table,
     list: Vec<Entry>,
+    /// Those who wait for a place, and since when.
+    standbys: Vec<(Contact, Time)>,
     k: usize,
     rng: Random,
     seed: u64,
@@ -63,7 +65,7 @@ impl Model {
         let mut rng = rng(seed);
         let k = rng.random_range(1..=9);
         let own = Id::random(&mut rng);
-        Model { table: Table::new(own, k, Time::ZERO), list: Vec::new(), k, rng, seed }
+        Model { table: Table::new(own, k, Time::ZERO), list: Vec::new(), standbys: Vec::new(), k, rng, seed }
     }
 
     fn position(&self, contact: &Contact) -> Option<usize> {
@@ -128,9 +130,37 @@ impl Model {
                 let first = same.next().expect("the bucket is full");
                 assert_eq!((first.contact, first.last_heard()), (oldest, last_heard), "seed {seed}");
                 assert_eq!(same.count() + 1, self.k, "seed {seed}");
+                self.stand_by(contact, now);
             }
         }
         heard
+    }
+
+    fn stand_by(&mut self, contact: Contact, now: Time) {
+        self.standbys.retain(|(other, _)| other.id != contact.id);
+        self.standbys.push((contact, now));
+        let bucket = bucket_of(&self.table, &contact.id);
+        let rivals: Vec<_> = self.waiting(bucket).copied().collect();
+        if rivals.len() > self.k.div_ceil(2) {
+            self.standbys.retain(|standby| *standby != rivals[0]);
+        }
+    }
+
+    fn waiting(&self, bucket: usize) -> impl Iterator<Item = &(Contact, Time)> {
+        self.standbys.iter().filter(move |(contact, _)| bucket_of(&self.table, &contact.id) == bucket)
+    }
+
+    /// The entry at `at` goes, and the one who has waited for the shortest time comes.
+    fn take_out(&mut self, at: usize) -> Entry {
+        let old = self.list.remove(at);
+        let bucket = bucket_of(&self.table, &old.contact.id);
+        if let Some(&(contact, since)) = self.waiting(bucket).last() {
+            self.standbys.retain(|(other, _)| *other != contact);
+            let later = |e: &Entry| bucket_of(&self.table, &e.contact.id) == bucket && e.since > since;
+            let at = self.list.iter().position(later).unwrap_or(self.list.len());
+            self.list.insert(at, Entry { contact, since, saved: false, failures: 0 });
+        }
+        old
     }
 
     fn step(&mut self, now: Time) {
@@ -149,17 +179,24 @@ impl Model {
                 self.heard(contact, now);
             }
             6 | 7 => {
-                let contact = self.some();
-                let max = self.rng.random_range(1..4);
-                match (self.table.note_failure(&contact, max), self.position(&contact)) {
+                let waits = self.standbys.get(self.rng.random_range(0..20)).map(|standby| standby.0);
+                let contact = waits.unwrap_or_else(|| self.some());
+                let (max, replaceable) = (self.rng.random_range(1..4), self.rng.random_bool(0.5));
+                let failed = self.table.note_failure(&contact, max, replaceable);
+                if replaceable {
+                    self.standbys.retain(|(other, _)| *other != contact);
+                }
+                let bucket = bucket_of(&self.table, &contact.id);
+                let replaced = replaceable && self.waiting(bucket).next().is_some();
+                match (failed, self.position(&contact)) {
                     (Failed::Unknown, None) => {}
                     (Failed::Kept(failures), Some(at)) => {
                         self.list[at].failures += 1;
                         assert_eq!(self.list[at].failures, failures, "seed {seed}");
-                        assert!(failures < max, "seed {seed}");
+                        assert!(failures < max && !replaced, "seed {seed}");
                     }
                     (Failed::Dropped, Some(at)) => {
-                        assert!(self.list.remove(at).failures + 1 >= max, "seed {seed}");
+                        assert!(self.take_out(at).failures + 1 >= max || replaced, "seed {seed}");
                     }
                     other => panic!("{other:?}, seed {seed}"),
                 }
@@ -168,7 +205,7 @@ impl Model {
                 let contact = self.some();
                 let at = self.position(&contact);
                 assert_eq!(self.table.remove(&contact), at.is_some(), "seed {seed}");
-                at.map(|at| self.list.remove(at));
+                at.map(|at| self.take_out(at));
             }
             _ => {
                 let (old, new) = (self.some(), self.some());
@@ -185,6 +222,7 @@ impl Model {
         let allowed = at.is_some() && free && same && new.id != *self.table.own();
         assert_eq!(self.table.replace(&old, new, now), allowed, "seed {}", self.seed);
         if let (true, Some(at)) = (allowed, at) {
+            self.standbys.retain(|(other, _)| other.id != new.id);
             self.list.remove(at);
             self.list.push(Entry { contact: new, since: now, saved: false, failures: 0 });
         }
@@ -203,6 +241,15 @@ impl Model {
             .chunk_by(|a, b| bucket_of(&self.table, &a.contact.id) == bucket_of(&self.table, &b.contact.id))
         {
             assert!(bucket.len() <= self.k, "seed {seed}");
+        }
+        let mut waiting: Vec<Contact> = self.standbys.iter().map(|standby| standby.0).collect();
+        waiting.sort_by_cached_key(|contact| bucket_of(&self.table, &contact.id));
+        assert_eq!(self.table.standbys().copied().collect::<Vec<_>>(), waiting, "seed {seed}");
+        for waiting in waiting {
+            let bucket = bucket_of(&self.table, &waiting.id);
+            let full = self.list.iter().filter(|e| bucket_of(&self.table, &e.contact.id) == bucket).count();
+            assert_eq!(full, self.k, "nobody waits while there is room, seed {seed}");
+            assert_eq!(self.table.get(&waiting.id), None, "seed {seed}");
         }
         let distinct: HashSet<Id> = self.list.iter().map(|entry| entry.contact.id).collect();
         assert_eq!(distinct.len(), self.list.len(), "seed {seed}");
@@ -265,7 +312,7 @@ proptest! {
         let contacts: Vec<Contact> = table.iter().map(|entry| entry.contact).collect();
         for contact in &contacts {
             if rng.random_bool(failing) {
-                prop_assert_eq!(table.note_failure(contact, 3), Failed::Kept(1));
+                prop_assert_eq!(table.note_failure(contact, 3, false), Failed::Kept(1));
             }
         }
         let target = Id::random(&mut rng);
@@ -326,7 +373,7 @@ fn an_id_at_another_address_changes_nothing_until_the_old_one_is_dead() {
     assert_eq!(table.heard(new, seconds(2)), Heard::Moved { known: old, last_heard: seconds(1) });
     assert_eq!(table.get(&id), Some(&Entry { contact: old, since: seconds(1), saved: false, failures: 0 }));
     // Nor may the stranger's silence, or its leaving, harm the one we know.
-    assert_eq!(table.note_failure(&new, 1), Failed::Unknown);
+    assert_eq!(table.note_failure(&new, 1, true), Failed::Unknown);
     assert!(!table.remove(&new));
     assert_eq!(table.room_for(&id), Room::Unwanted);
     assert!(table.replace(&old, new, seconds(3)));
@@ -369,6 +416,34 @@ fn a_saved_contact_moves_with_its_first_answer_and_gives_way_to_others() {
 }
 
 #[test]
+fn the_dead_are_replaced_at_once_while_others_answer() {
+    let mut rng = rng(6);
+    let own = Id::random(&mut rng);
+    let ids = ids_at(own, 0, 3 * K, &mut rng);
+    let mut table = filled(own, &ids);
+    let at = |n: usize| contact(ids[n], n as u16 + 1);
+    // The last ones that answered wait, as many as half a bucket.
+    assert!(table.standbys().eq(&(5 * K / 2..3 * K).map(at).collect::<Vec<_>>()));
+    // While it may be our own network that is silent, nobody's place is taken.
+    for n in 0..K {
+        assert_eq!(table.note_failure(&at(n), 3, false), Failed::Kept(1));
+        assert_eq!(table.note_failure(&at(n), 3, false), Failed::Kept(2));
+    }
+    assert_eq!(table.standbys().count(), K / 2);
+    assert_eq!(table.note_failure(&at(0), 3, false), Failed::Dropped);
+    assert_eq!(table.note_failure(&at(1), 9, true), Failed::Dropped);
+    assert!(table.remove(&at(2)));
+    let expected: Vec<Contact> = (3..K).chain(3 * K - 3..3 * K).map(at).collect();
+    let mut there: Vec<Contact> = table.iter().map(|entry| entry.contact).collect();
+    there.sort_by_key(|contact| contact.addr);
+    assert_eq!(there, expected);
+    // One that waits and is dead does not come in.
+    assert_eq!(table.note_failure(&at(3 * K - 4), 3, true), Failed::Unknown);
+    assert_eq!(table.note_failure(&at(3), 3, true), Failed::Dropped);
+    assert_eq!((table.len(), table.standbys().count()), (K - 1, 0));
+}
+
+#[test]
 fn replacing_comes_too_late() {
     let mut rng = rng(4);
     let own = Id::random(&mut rng);
@@ -386,9 +461,9 @@ fn replacing_comes_too_late() {
     // The oldest has died and come back elsewhere.
     assert!(table.replace(&oldest, contact(oldest.id, 77), seconds(4)));
     assert!(!table.replace(&oldest, second, seconds(4)));
-    // What is found dead after all makes room by `remove`.
+    // What is found dead after all makes room by `remove`, for the one who waits.
     assert!(table.remove(&contact(oldest.id, 77)));
-    assert_eq!(table.heard(second, seconds(5)), Heard::Added);
+    assert_eq!(table.heard(second, seconds(5)), Heard::Known);
     assert_eq!(table.len(), K);
 }
 

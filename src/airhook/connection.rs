@@ -33,6 +33,7 @@ use rand::Rng;
 use crate::airhook::flight::{Fate, Flight, Numbers, Token};
 use crate::airhook::packet::Packet;
 use crate::airhook::round_trip::RoundTrip;
+use crate::config::Config;
 use crate::context::Context;
 use crate::random::Random;
 use crate::time::Time;
@@ -43,6 +44,8 @@ const MAX_AHEAD: u16 = 255;
 const MAX_AHEAD_MESSAGES: u16 = 224;
 /// No answers to strangers this far ahead of a proven peer.
 const MAX_AHEAD_REFUSALS: u16 = 64;
+/// So often an opening is repeated at the same distance, before each is twice the last.
+const EARLY_OPENINGS: u8 = 3;
 /// Acknowledge at the latest after so many messages: at 255 unconfirmed ones a
 /// Python peer of 2003 and its partner both fall silent.
 const MAX_UNACKNOWLEDGED: u8 = 64;
@@ -67,6 +70,10 @@ pub trait Carrier {
     fn fill(&mut self, room: usize, packet: &mut Vec<u8>) -> Option<Token>;
     /// A message is settled: it arrived, or must be sent again.
     fn settle(&mut self, token: Token, fate: Fate);
+    /// Whether the carrier at the other end passes over messages that come twice.
+    fn tells_apart(&self) -> bool {
+        false
+    }
     /// A message arrived.
     fn deliver(&mut self, message: &[u8]);
     /// The other side's numbering starts afresh.
@@ -147,6 +154,11 @@ pub struct Connection {
     /// Bytes that may yet be sent to an unproven sender.
     credit: usize,
     round_trip: RoundTrip,
+    /// How long an answer may take while nothing is measured, in microseconds; 0: as in the
+    /// settings.
+    usual: u32,
+    /// Messages wait until the other side has proven itself.
+    held: bool,
     last_sent: Time,
     acknowledge_at: Option<Time>,
     probe_at: Option<Time>,
@@ -201,6 +213,8 @@ impl Connection {
             proof_due: false,
             credit: 0,
             round_trip: RoundTrip::default(),
+            usual: 0,
+            held: false,
             last_sent: Time::ZERO,
             acknowledge_at: None,
             probe_at: None,
@@ -208,6 +222,27 @@ impl Connection {
             lost: Numbers::default(),
             candidate: None,
         }
+    }
+
+    /// Says how long an answer usually takes, for as long as nothing is measured.
+    pub fn set_usual(&mut self, usual: Duration) {
+        self.usual = u32::try_from(usual.as_micros()).unwrap_or(0);
+    }
+
+    /// From now until the other side has proven itself no messages go out: what is to be
+    /// sent is not for others.
+    pub fn hold(&mut self, ctx: &Context<'_>) {
+        if !self.proven {
+            self.held = true;
+            // The opening is on its way, or is an answer that shows our session.
+            self.answer |= self.next_sequence == 0 || !self.opened;
+            self.arm_probe(ctx);
+        }
+    }
+
+    /// The round trip, as far as it was measured.
+    pub fn round_trip(&self) -> RoundTrip {
+        self.round_trip
     }
 
     /// What has come is not the whole of what the other side has to say: when it
@@ -235,6 +270,11 @@ impl Connection {
     /// Whether the other side has shown that it receives what we send.
     pub fn is_proven(&self) -> bool {
         self.proven
+    }
+
+    /// Whether the other side was asked whether it is there, and has said nothing since.
+    pub fn is_silent(&self) -> bool {
+        self.silent > 0
     }
 
     /// Whether the other side leaves out session ids or message numbers, as the
@@ -297,6 +337,9 @@ impl Connection {
             return Verdict::Stale;
         }
         let repeats = !self.fresh && ahead == 0;
+        // If one before it was lost, it may be the second that acknowledges something, and
+        // says nothing about round trips.
+        let prompt = if self.fresh { packet.sequence <= 1 } else { ahead == 1 };
         // The observed sequence counts only once its sender has shown our session.
         let counts = self.proven || shows_us;
         let observed = if counts { self.widen(packet.observed_sequence) } else { None };
@@ -336,7 +379,7 @@ impl Connection {
             self.prove(packet, ctx);
         }
         if let Some(observed) = observed {
-            self.observe(observed, packet.missed, ctx.now, carrier);
+            self.observe(observed, packet.missed, prompt, ctx.now, carrier);
         }
         if !repeats {
             packet.messages.iter().for_each(|message| carrier.deliver(message));
@@ -352,11 +395,12 @@ impl Connection {
         if repeats { Verdict::Stale } else { Verdict::Accepted }
     }
 
-    /// The other side has observed our packet `observed`.
-    fn observe(&mut self, observed: u16, missed: &[u8], now: Time, carrier: &mut impl Carrier) {
+    /// The other side has observed our packet `observed`; `prompt`: at once.
+    fn observe(&mut self, observed: u16, missed: &[u8], prompt: bool, now: Time, carrier: &mut impl Carrier) {
         let oldest = self.next_message.wrapping_sub(self.unsettled() as u8);
         if let Some(flight) = &mut self.flight {
-            if observed != self.observed
+            if prompt
+                && observed != self.observed
                 && let Some(sent) = flight.measured(observed)
             {
                 self.round_trip.measure(now.since(sent));
@@ -441,6 +485,14 @@ impl Connection {
             } else if !self.proven && self.silent > ctx.config.max_openings {
                 return false;
             }
+            if self.proven
+                && !self.original
+                && carrier.tells_apart()
+                && let Some(flight) = &mut self.flight
+            {
+                // What asks after them may as well bring them (RFC 9002, 6.2.4).
+                flight.lose_oldest(|token, fate| carrier.settle(token, fate));
+            }
             self.answer = true;
             self.arm_probe(ctx);
         }
@@ -451,7 +503,7 @@ impl Connection {
     fn is_due(&self) -> bool {
         let in_flight = self.flight.as_ref().is_some_and(|flight| !flight.is_empty());
         // An unproven sender asks by itself.
-        (self.proven || self.opened) && (in_flight || (self.expecting && self.original))
+        (self.proven || self.opened) && (in_flight || self.held || (self.expecting && self.original))
     }
 
     fn arm_probe(&mut self, ctx: &Context<'_>) {
@@ -459,15 +511,28 @@ impl Connection {
             return;
         }
         let config = ctx.config;
-        let mut wait = self.round_trip.patience(config.ack_delay, config.initial_probe);
-        if self.flight.is_none() {
+        let mut wait = self.patience(config);
+        let early = if self.proven { 1 } else { EARLY_OPENINGS };
+        let doublings = self.silent.saturating_sub(early);
+        if self.proven && self.flight.is_none() {
             // Only an answer is due, and its sender may still be working on it.
             wait = wait.max(config.initial_probe);
         }
-        wait = wait.saturating_mul(1 << self.silent.min(16)).min(config.max_probe);
-        if self.original && self.silent > 0 {
+        wait = wait.saturating_mul(1 << doublings.min(16)).min(config.max_probe);
+        // They have not said a word: the last opening is for those of 2003, too.
+        let last = !self.proven && self.silent.saturating_add(1) >= config.max_openings;
+        if (self.original || last) && self.silent > 0 {
             wait = wait.max(ORIGINAL_PAUSE);
         }
         self.probe_at = Some(ctx.now + wait);
+    }
+
+    /// How long to wait for an answer before asking after it.
+    pub fn patience(&self, config: &Config) -> Duration {
+        let initial = match self.usual {
+            0 => config.initial_probe,
+            usual => Duration::from_micros(usual.into()),
+        };
+        self.round_trip.patience(config.ack_delay, initial)
     }
 }

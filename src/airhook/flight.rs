@@ -11,12 +11,16 @@ use crate::time::Time;
 /// What the layer above knows a message by: it gets it back when the message is settled.
 pub type Token = u16;
 
+/// So many of the longest messages fit into a packet.
+const MAX_AGAIN: usize = 5;
+
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It arrived.
     Confirmed,
-    /// It did not: send it again, under a new number.
+    /// It did not, or a carrier that tells messages apart is not to wait until that is
+    /// known: send it again, under a new number.
     Lost,
 }
 
@@ -42,8 +46,7 @@ struct Record {
     sent: Time,
     /// The next message number after it.
     next_after: u8,
-    /// Whether it had messages: only those are acknowledged promptly, so only
-    /// they measure a round trip.
+    /// Whether it is acknowledged promptly, and so measures a round trip.
     measures: bool,
 }
 
@@ -95,8 +98,8 @@ impl Flight {
         self.tokens.push_back(Some(token));
     }
 
-    /// The packet `sequence` has gone out, `messages` of them in it.
-    pub fn sent(&mut self, sequence: u16, next_after: u8, messages: usize, now: Time) {
+    /// The packet `sequence` has gone out.
+    pub fn sent(&mut self, sequence: u16, next_after: u8, measures: bool, now: Time) {
         self.borne.resize(self.missed.len(), sequence);
         if self.tokens.is_empty() {
             return;
@@ -104,13 +107,23 @@ impl Flight {
         if self.records.is_empty() {
             self.base = sequence;
         }
-        self.records.push_back(Record { sent: now, next_after, measures: messages > 0 });
+        self.records.push_back(Record { sent: now, next_after, measures });
     }
 
     /// When the packet `sequence` went out, if it measures a round trip.
     pub fn measured(&self, sequence: u16) -> Option<Time> {
         let record = self.records.get(usize::from(sequence.wrapping_sub(self.base)))?;
         record.measures.then_some(record.sent)
+    }
+
+    /// Takes it that the oldest messages were lost, as many as fit into a packet: they are
+    /// to be sent again before the other side can say whether they arrived.
+    pub fn lose_oldest(&mut self, mut settle: impl FnMut(Token, Fate)) {
+        for token in self.tokens.iter_mut().filter(|token| token.is_some()).take(MAX_AGAIN) {
+            if let Some(token) = token.take() {
+                settle(token, Fate::Lost);
+            }
+        }
     }
 
     /// The other side reports `missed`. Of the unsettled messages, the first of which

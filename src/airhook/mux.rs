@@ -5,6 +5,7 @@
 //! streams by sum. To make room, the connection that was idle longest goes,
 //! those to unproven senders first.
 
+mod patience;
 mod room;
 
 use std::collections::hash_map::DefaultHasher;
@@ -19,6 +20,7 @@ use slab::Slab;
 use crate::airhook::connection::{Connection, Verdict};
 use crate::airhook::lru::{Class, Link, Lists};
 use crate::airhook::packet::Packet;
+use crate::airhook::round_trip::RoundTrip;
 use crate::airhook::stream::Stream;
 use crate::config::Config;
 use crate::context::{Context, Due, Key};
@@ -61,6 +63,8 @@ pub struct Mux {
     waiting: VecDeque<(Key, u32)>,
     waiting_serial: u32,
     idle: Option<Timer>,
+    /// What is usual for all connections of this socket.
+    usual: RoundTrip,
     /// Calls that were lost with their session.
     failed: Vec<(Key, CallError)>,
     traffic: Traffic,
@@ -108,6 +112,7 @@ impl Mux {
             waiting: VecDeque::new(),
             waiting_serial: 0,
             idle: None,
+            usual: RoundTrip::default(),
             failed: Vec::new(),
             traffic: Traffic::default(),
         }
@@ -414,6 +419,8 @@ impl Mux {
             self.evict(ctx, &[Class::Unproven, first, then, Class::Opened]);
         }
         self.generation = self.generation.wrapping_add(1);
+        let mut connection = Connection::new(opened, ctx.rng);
+        connection.set_usual(self.usual.opening(ctx.config.initial_probe));
         let index = self.entries.insert(Entry {
             addr,
             generation: self.generation,
@@ -423,7 +430,7 @@ impl Mux {
             timer: None,
             local: None,
             calls: Vec::new(),
-            connection: Connection::new(opened, ctx.rng),
+            connection,
             stream: Stream::default(),
         });
         // At most a million connections are allowed, so an index fits.

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// The least that an opening waits before it is repeated: an answer may take this long on a
+/// busy host, however near it is.
+const LEAST_OPENING: Duration = Duration::from_millis(50);
+
 /// The smoothed round trip to one peer, in microseconds; 8 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RoundTrip {
@@ -14,9 +18,10 @@ impl RoundTrip {
     pub fn measure(&mut self, sample: Duration) {
         let sample = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX).clamp(1, u32::MAX / 16);
         if self.smoothed == 0 {
-            // RFC 6298, 2.2.
+            // RFC 6298, 2.2, has a half: too careful for those who exchange no more than a
+            // few packets.
             self.smoothed = sample;
-            self.variation = sample / 2;
+            self.variation = sample / 8;
         } else {
             // RFC 6298, 2.3: beta 1/4, alpha 1/8.
             let error = self.smoothed.abs_diff(sample);
@@ -28,6 +33,19 @@ impl RoundTrip {
     /// The smoothed round trip; `None` before the first measurement.
     pub fn smoothed(&self) -> Option<Duration> {
         (self.smoothed != 0).then(|| Duration::from_micros(self.smoothed.into()))
+    }
+
+    /// How long to wait for the answer to an opening before it is repeated, given what is
+    /// usual for others: two variations above it, since an answer comes at once and a
+    /// repetition is only a dozen bytes. `initial` if nothing is known, or that is longer.
+    pub fn opening(&self, initial: Duration) -> Duration {
+        match self.smoothed() {
+            Some(smoothed) => {
+                let variation = Duration::from_micros(self.variation.into());
+                (smoothed + variation).max(LEAST_OPENING).min(initial)
+            }
+            None => initial,
+        }
     }
 
     /// How long to wait for an answer before asking after it (RFC 9002, 6.2.1): four

@@ -254,6 +254,11 @@ impl Carrier for Port<'_> {
         }
     }
 
+    /// By their numbers.
+    fn tells_apart(&self) -> bool {
+        true
+    }
+
     fn deliver(&mut self, message: &[u8]) {
         let stream = &mut *self.stream;
         let Some((&[high, low], bytes)) = message.split_first_chunk() else {

@@ -19,6 +19,21 @@ use crate::wheel::Timer;
 pub const TID_BYTES: usize = 20;
 const NONCE: usize = TID_BYTES - 8;
 
+/// For how long an answer has been waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// No longer than usual, as far as was seen.
+    Usual,
+    /// For longer.
+    Late,
+    /// For much longer, but the peer has shown that it is there.
+    Promising,
+    /// For much longer, and nothing has come.
+    Silent,
+    /// For so long that all repetitions could have been answered.
+    Lost,
+}
+
 /// A request under way. `W` says who waits for its answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<W> {
@@ -34,8 +49,10 @@ pub struct Call<W> {
     pub deadline: Time,
     /// The timer for that, or for something before it.
     pub timer: Timer,
-    /// Whether its waiter was told that it takes longer than usual.
-    pub late: bool,
+    /// When it was made.
+    pub began: Time,
+    /// For how long it has been waiting.
+    pub stage: Stage,
     /// Whether it was sent again after its peer had restarted.
     pub repeated: bool,
 }

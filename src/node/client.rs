@@ -288,10 +288,16 @@ impl Node {
         nodes: Option<impl Iterator<Item = Contact>>,
     ) {
         if let Some(lookup) = self.operations.get_mut(key).and_then(|operation| operation.task.lookup_mut()) {
-            let peers = &self.peers;
+            let (peers, failed, now, target) = (&self.peers, &self.failed, world.ctx.now, *lookup.target());
             match nodes {
                 Some(nodes) => {
-                    let of_use = nodes.filter(|node| peers.reaches(&node.addr) && is_plausible(node, from));
+                    // Those who failed a short time ago are not asked again because others
+                    // have not noticed; the very node that is looked for is worth it.
+                    let of_use = nodes.filter(|node| {
+                        peers.reaches(&node.addr)
+                            && is_plausible(node, from)
+                            && (node.id == target || !failed.has(node, now))
+                    });
                     lookup.on_reply(&from.id, of_use);
                 }
                 // Not what was asked for.
@@ -301,19 +307,30 @@ impl Node {
         }
     }
 
-    /// A request of an operation goes unanswered for longer than usual. A lookup first
-    /// asks another peer beside, and then goes on without: an answer still counts if it
-    /// comes before the end. Not while the peer may be busy sending values.
-    pub(super) fn step_overdue(&mut self, world: &mut World<'_>, overdue: &Overdue) {
-        let key = overdue.operation;
-        if let Some(lookup) = self.operations.get_mut(key).and_then(|operation| operation.task.lookup_mut()) {
-            if overdue.late {
-                lookup.on_slow(&overdue.asked);
-            } else if overdue.silent || lookup.goal() != Goal::Values {
-                lookup.on_failure(&overdue.asked);
-            }
-            self.advance(world, key);
+    /// A request of an operation goes unanswered for longer than usual. Others are asked
+    /// beside it, and then it is gone on without: an answer still counts if it comes
+    /// before the end.
+    pub(super) fn step_overdue(&mut self, world: &mut World<'_>, overdue: Overdue) {
+        let (Overdue::Late(key, asked) | Overdue::Silent(key, asked) | Overdue::Lost(key, asked)) = overdue
+        else {
+            return;
+        };
+        let id = asked.id;
+        let Some(operation) = self.operations.get_mut(key) else {
+            return;
+        };
+        let failed_before = self.failed.has(&asked, world.ctx.now);
+        match (&mut operation.task, overdue) {
+            (Task::Storing { publish, .. }, Overdue::Late(..)) => publish.on_slow(&id),
+            (Task::Storing { publish, .. }, _) => publish.on_silence(&id),
+            (task, _) => match (task.lookup_mut(), overdue) {
+                (Some(lookup), Overdue::Late(..)) => lookup.on_slow(&id),
+                (Some(lookup), Overdue::Silent(..)) if !failed_before => lookup.on_silence(&id),
+                (Some(lookup), _) => lookup.on_failure(&id),
+                (None, _) => {}
+            },
         }
+        self.advance(world, key);
     }
 
     /// A request of an operation has failed.

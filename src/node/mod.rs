@@ -8,6 +8,7 @@
 //! ever a candidate for a lookup.
 
 pub mod client;
+pub mod failed;
 pub mod operation;
 pub mod peers;
 pub mod serve;
@@ -27,8 +28,9 @@ use crate::id::Id;
 use crate::krpc::calls::Call;
 use crate::krpc::message::{ErrorReply, Message, Method, Rejected, Response};
 use crate::krpc::{message, netstring};
+use crate::node::failed::FailedContacts;
 use crate::node::operation::{Event, Operations};
-use crate::node::peers::{Peers, Waiter};
+use crate::node::peers::{Overdue, Peers, Waiter};
 use crate::node::upkeep::Upkeep;
 use crate::store::{Database, Resident};
 use crate::table::{Failed, Heard, Table};
@@ -56,6 +58,10 @@ pub struct Node {
     /// What is owed to others once what they stored is committed.
     promised: Vec<Promise>,
     upkeep: Upkeep,
+    /// Contacts that are not to be asked for a while, whoever names them.
+    failed: FailedContacts,
+    /// When anybody last answered.
+    last_answer: Time,
     /// Messages that were no messages, or that we had no room to answer.
     dropped: u64,
 }
@@ -142,6 +148,8 @@ impl Node {
             resident,
             promised: Vec::new(),
             upkeep: Upkeep::default(),
+            failed: FailedContacts::default(),
+            last_answer: Time::ZERO,
             dropped: 0,
         };
         node.start(world, saved);
@@ -262,6 +270,7 @@ impl Node {
         }
         if let Some(call) = self.peers.end_call(&mut world.ctx, key) {
             let contact = Contact { id: response.sender, addr: call.addr };
+            self.peers.mux.note_answer(call.connection);
             self.note_alive(world, contact);
             match call.waiter {
                 Waiter::Contact(operation) => self.contact_answered(world, operation, contact),
@@ -280,8 +289,8 @@ impl Node {
             Due::Connection(key) => self.peers.mux.handle_timeout(&mut world.ctx, key),
             Due::Idle => self.peers.mux.handle_idle(&mut world.ctx),
             Due::Call(key) => match self.peers.overdue(&mut world.ctx, key) {
-                Some(overdue) => self.step_overdue(world, &overdue),
-                None => self.fail_call(world, key, CallError::Timeout),
+                Overdue::Over => self.fail_call(world, key, CallError::Timeout),
+                overdue => self.step_overdue(world, overdue),
             },
             Due::Operation(key) => self.deadline_passed(world, key),
             Due::Expiry | Due::Checkpoint | Due::Refresh => self.maintain(world, due),
@@ -318,6 +327,8 @@ impl Node {
 
     /// A contact has answered.
     fn note_alive(&mut self, world: &mut World<'_>, contact: Contact) {
+        self.last_answer = world.ctx.now;
+        self.failed.forget(&contact);
         let (doubtful, last_heard) = match self.table.heard(contact, world.ctx.now) {
             Heard::Full { oldest, last_heard } => (oldest, last_heard),
             Heard::Moved { known, last_heard } => (known, Some(last_heard)),
@@ -357,20 +368,7 @@ impl Node {
             self.peers.mux.doubt(&mut world.ctx, call.connection);
         }
         if let Some(id) = call.asked {
-            let contact = Contact { id, addr: call.addr };
-            match why {
-                CallError::WrongId => {
-                    self.table.remove(&contact);
-                }
-                // It is there, whatever it thinks of the request.
-                CallError::Refused(_) => {}
-                _ => {
-                    let failed = self.table.note_failure(&contact, world.ctx.config.max_failures);
-                    if failed != Failed::Unknown {
-                        self.note_silence(&mut world.ctx, contact, failed == Failed::Dropped);
-                    }
-                }
-            }
+            self.note_failure(world, Contact { id, addr: call.addr }, &call, &why);
         }
         match call.waiter {
             Waiter::Contact(operation) => self.contact_failed(world, operation, why),
@@ -389,6 +387,35 @@ impl Node {
                     }
                 }
             }
+        }
+    }
+
+    /// A contact has not answered, or not as itself.
+    fn note_failure(
+        &mut self,
+        world: &mut World<'_>,
+        contact: Contact,
+        call: &Call<Waiter>,
+        why: &CallError,
+    ) {
+        let now = world.ctx.now;
+        match why {
+            // It is there, whatever it thinks of the request.
+            CallError::Refused(_) => return,
+            CallError::WrongId => {
+                self.table.remove(&contact);
+                self.failed.note(&contact, now);
+                return;
+            }
+            _ => {}
+        }
+        // Somebody has answered meanwhile: the network is there. A contact whose place is
+        // spoken for leaves it to that one.
+        let replaceable = self.last_answer > call.began && !matches!(call.waiter, Waiter::Verdict(_));
+        let failed = self.table.note_failure(&contact, world.ctx.config.max_failures, replaceable);
+        self.failed.note(&contact, now);
+        if failed != Failed::Unknown {
+            self.note_silence(&mut world.ctx, contact, failed == Failed::Dropped);
         }
     }
 

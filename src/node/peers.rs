@@ -2,14 +2,16 @@
 //! gives, over the connections of its socket.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use crate::airhook::mux::Mux;
-use crate::config::MAX_NETSTRING;
+use crate::airhook::round_trip::RoundTrip;
+use crate::config::{Config, MAX_NETSTRING};
 use crate::contact::Contact;
 use crate::context::{Alarm, Context, Due, Key};
 use crate::error::CallError;
 use crate::id::Id;
-use crate::krpc::calls::{Call, Calls};
+use crate::krpc::calls::{Call, Calls, Stage};
 use crate::krpc::message::{self, Method};
 use crate::time::Time;
 
@@ -17,23 +19,29 @@ use crate::time::Time;
 /// two of the longest messages.
 const MAX_UNCONFIRMED: usize = 2 * MAX_NETSTRING;
 
-/// An answer is late after this many times `Config::initial_probe`: the request has
-/// been repeated once by then, and its repetition could be answered.
+/// While no round trip is known, an answer is late after this many times
+/// `Config::initial_probe`, and never later; its peer is silent after so many;
 const LATE: u32 = 2;
-/// After this many it has been repeated thrice (at 1, 3 and 7 times).
 const SILENT: u32 = 8;
+/// and after this many all repetitions of the request have had their chance.
+const LOST: u32 = 16;
+/// The least time after which a peer is silent: a host may be busy for so long.
+const LEAST_SILENCE: Duration = Duration::from_millis(100);
 
-/// A call of an operation that has not been answered yet, though it might have been.
-#[derive(Clone, Copy, Debug)]
-pub struct Overdue {
-    /// The operation that waits.
-    pub operation: Key,
-    /// The peer that was asked.
-    pub asked: Id,
-    /// It takes longer than usual; else, by far longer.
-    pub late: bool,
-    /// By far longer, and the peer has not even shown that it is there.
-    pub silent: bool,
+/// What it means that a call's timer has fired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// The call is over.
+    Over,
+    /// Nothing: the answer is under way.
+    Waits,
+    /// This operation's request to that peer takes longer than usual: another may be asked
+    /// beside it.
+    Late(Key, Contact),
+    /// It has taken so long that a lost packet and its repetition make no difference.
+    Silent(Key, Contact),
+    /// So long that all repetitions could have been answered.
+    Lost(Key, Contact),
 }
 
 /// Who waits for the answer to a call.
@@ -131,10 +139,11 @@ impl Peers {
         let sender = self.contact_for(ctx, connection);
         let first = match waiter {
             Waiter::Step(_) | Waiter::Neighbours(_) => {
-                deadline.min(ctx.now + ctx.config.initial_probe * LATE)
+                deadline.min(ctx.now + self.patience(ctx.config, connection).0)
             }
             Waiter::Contact(_) | Waiter::Greeting | Waiter::Verdict(_) => deadline,
         };
+        let began = ctx.now;
         let Context { wheel, rng, node, .. } = ctx;
         let (key, tid) = self.calls.insert(*rng, |key| Call {
             connection,
@@ -143,7 +152,8 @@ impl Peers {
             waiter,
             deadline,
             timer: wheel.arm(first, Alarm { node: *node, due: Due::Call(key) }),
-            late: false,
+            began,
+            stage: Stage::Usual,
             repeated,
         });
         let least = match method {
@@ -152,27 +162,69 @@ impl Peers {
             }
             _ => 0,
         };
+        if matches!(method, Method::StoreValue { .. }) {
+            self.mux.hold(ctx, connection);
+        }
         // A value that fits `max_value_size` fits a message, so this cannot fail;
         // if it did, the call would end at its timeout.
         self.send(ctx, connection, |out| message::padded_request(out, &tid, &sender, method, least).is_ok());
         self.mux.expect(ctx, connection, key);
     }
 
-    /// A call's timer has fired. `None`: it is over. Else there is some time left, and
-    /// the operation that waits may want to do without the answer meanwhile.
-    pub fn overdue(&mut self, ctx: &mut Context<'_>, key: Key) -> Option<Overdue> {
-        let call = self.calls.get_mut(key).filter(|call| ctx.now < call.deadline)?;
+    /// How long to wait for an answer over a connection until it is late, and until its peer
+    /// is silent.
+    ///
+    /// By the round trip of that connection or, where that is unknown or longer, by what is
+    /// usual for all. Silent is whoever takes three round trips, and long enough for one
+    /// repetition, the answer to it, and that to what was lost.
+    fn patience(&self, config: &Config, connection: Key) -> (Duration, Duration) {
+        let (late, silent) = (config.initial_probe * LATE, config.initial_probe * SILENT);
+        let (own, repeated, all) = self.mux.round_trip(connection, config);
+        let until_late = |round_trip: &RoundTrip| round_trip.patience(config.ack_delay, late);
+        let usual = if until_late(&own) < until_late(&all) { own } else { all };
+        let Some(trip) = usual.smoothed() else {
+            return (late, silent);
+        };
+        let twice = repeated.min(until_late(&usual)) + trip * 2;
+        (until_late(&usual).min(late), twice.max(trip * 3).max(LEAST_SILENCE).min(silent))
+    }
+
+    /// A call's timer has fired.
+    pub fn overdue(&mut self, ctx: &mut Context<'_>, key: Key) -> Overdue {
+        let Some(&call) = self.calls.get(key).filter(|call| ctx.now < call.deadline) else {
+            return Overdue::Over;
+        };
         let (Waiter::Step(operation) | Waiter::Neighbours(operation), Some(asked)) =
             (call.waiter, call.asked)
         else {
-            return None;
+            return Overdue::Over;
         };
-        let late = !std::mem::replace(&mut call.late, true);
-        let probe = ctx.config.initial_probe;
-        let next = if late { call.deadline.min(ctx.now + probe * (SILENT - LATE)) } else { call.deadline };
-        call.timer = ctx.arm(next, Due::Call(key));
-        let silent = !late && !self.mux.is_proven(call.connection);
-        Some(Overdue { operation, asked, late, silent })
+        let asked = Contact { id: asked, addr: call.addr };
+        let silence = self.patience(ctx.config, call.connection).1;
+        let lost = (ctx.config.initial_probe * LOST).max(silence);
+        let (stage, next, overdue) = match call.stage {
+            Stage::Usual => (Stage::Late, call.began + silence, Overdue::Late(operation, asked)),
+            Stage::Late | Stage::Promising if self.is_promising(&call) => {
+                (Stage::Promising, ctx.now + silence, Overdue::Waits)
+            }
+            Stage::Late | Stage::Promising => {
+                (Stage::Silent, call.began + lost, Overdue::Silent(operation, asked))
+            }
+            Stage::Silent | Stage::Lost => (Stage::Lost, call.deadline, Overdue::Lost(operation, asked)),
+        };
+        let timer = ctx.arm(next.min(call.deadline), Due::Call(key));
+        if let Some(call) = self.calls.get_mut(key) {
+            (call.stage, call.timer) = (stage, timer);
+        }
+        overdue
+    }
+
+    /// Whether there is reason to wait longer than for silence: the answer has begun to
+    /// come, or the request is still going out; or, once, the peer is there.
+    fn is_promising(&self, call: &Call<Waiter>) -> bool {
+        self.mux.is_receiving(call.connection)
+            || (self.mux.is_responsive(call.connection, call.began)
+                && (call.stage == Stage::Late || self.mux.unconfirmed(call.connection) > 0))
     }
 
     /// Takes a call out that has ended.

@@ -37,6 +37,11 @@ impl Node {
             }),
             Method::FindNode { target } => self.answer_with_nodes(world, connection, from, request, &target),
             Method::FindValue { key } => self.find_value(world, connection, from, request, &key),
+            // Whoever may be at another address than he claims leaves nothing here. Peers of
+            // 2003 send nothing before they have shown that they are there; ours, no value.
+            Method::StoreValue { .. } if !self.peers.mux.is_proven(connection) => {
+                self.refuse(world, connection, tid, "you have not shown that you are where you say");
+            }
             Method::StoreValue { key, value } => match self.take_value(world, &key, value) {
                 Ok(()) => self.promise(world, Waiting::Reply(connection, tid.to_vec())),
                 Err(refusal) => self.refuse(world, connection, tid, refusal),

@@ -176,6 +176,8 @@ impl Node {
             }
         }
         if self.is_cut_off() {
+            // It says nothing about them.
+            self.failed.clear();
             let at = ctx.now + REJOIN_PAUSE;
             ctx.arm_by(&mut self.upkeep.refresh, at, Due::Refresh);
         }

@@ -31,17 +31,28 @@ impl Entry {
     }
 }
 
+/// A contact that waits for a place, and when it answered last.
+type Standby = (Contact, Time);
+
+/// How many contacts wait for a place in a bucket of `k`.
+fn most_standbys(k: usize) -> usize {
+    k.div_ceil(2).min(8)
+}
+
 /// The contacts of a bucket, the one least recently heard of first.
 #[derive(Debug)]
 pub(super) struct Bucket {
     entries: Vec<Entry>,
+    /// Contacts that have answered while there was no room for them, the most recent one
+    /// last (Kademlia, section 4.1). Only a full bucket has any.
+    standbys: Vec<Standby>,
     /// When a lookup last went through this bucket.
     pub(super) touched: Time,
 }
 
 impl Bucket {
     pub(super) fn new(touched: Time) -> Self {
-        Bucket { entries: Vec::new(), touched }
+        Bucket { entries: Vec::new(), standbys: Vec::new(), touched }
     }
 
     pub(super) fn entries(&self) -> &[Entry] {
@@ -96,15 +107,57 @@ impl Bucket {
         })
     }
 
+    /// Takes a contact out.
     pub(super) fn remove(&mut self, at: usize) {
         self.entries.remove(at);
     }
 
-    /// Drops all at the address of `contact` but itself, and returns how many.
-    pub(super) fn drop_others_at(&mut self, contact: &Contact) -> usize {
-        let before = self.entries.len();
-        self.entries.retain(|entry| entry.contact.addr != contact.addr || entry.contact.id == contact.id);
-        before - self.entries.len()
+    /// Lets those who wait take the places that are free, the most recent one first.
+    pub(super) fn fill(&mut self, k: usize) {
+        while self.entries.len() < k
+            && let Some((contact, since)) = self.standbys.pop()
+        {
+            let entry = Entry { contact, since, saved: false, failures: 0 };
+            // By when it was heard of, like all others.
+            let at = self.entries.iter().position(|other| !other.saved && other.since > since);
+            self.entries.insert(at.unwrap_or(self.entries.len()), entry);
+        }
+        if self.standbys.is_empty() {
+            self.standbys = Vec::new();
+        }
+    }
+
+    /// Whether somebody waits for a place.
+    pub(super) fn has_standby(&self) -> bool {
+        !self.standbys.is_empty()
+    }
+
+    pub(super) fn standbys(&self) -> impl Iterator<Item = &Contact> {
+        self.standbys.iter().map(|(contact, _)| contact)
+    }
+
+    /// A contact has answered for which there is no room: it waits.
+    pub(super) fn stand_by(&mut self, contact: Contact, now: Time, k: usize) {
+        self.forget_standby(&contact.id);
+        if self.standbys.len() >= most_standbys(k) {
+            self.standbys.remove(0);
+        }
+        if self.standbys.len() == self.standbys.capacity() {
+            self.standbys.reserve_exact(1);
+        }
+        self.standbys.push((contact, now));
+    }
+
+    /// The contact with this id no longer waits.
+    pub(super) fn forget_standby(&mut self, id: &Id) {
+        self.standbys.retain(|(contact, _)| contact.id != *id);
+    }
+
+    /// Drops all at the address of `contact` but itself.
+    pub(super) fn drop_others_at(&mut self, contact: &Contact) {
+        let stays = |other: &Contact| other.addr != contact.addr || other.id == contact.id;
+        self.entries.retain(|entry| stays(&entry.contact));
+        self.standbys.retain(|(other, _)| stays(other));
     }
 
     /// Takes out those whose id `leaves`, into a bucket of their own. Both keep
@@ -113,7 +166,8 @@ impl Bucket {
         let count = self.entries.iter().filter(|entry| leaves(&entry.contact.id)).count();
         let mut entries = Vec::with_capacity(count);
         entries.extend(self.entries.extract_if(.., |entry| leaves(&entry.contact.id)));
-        Bucket { entries, touched: self.touched }
+        // It splits only when it is full, which it never was before.
+        Bucket { entries, standbys: Vec::new(), touched: self.touched }
     }
 }
 

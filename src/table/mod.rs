@@ -58,8 +58,8 @@ pub enum Heard {
     Known,
     /// It was added.
     Added,
-    /// Its bucket is full: nothing changes. When `oldest` turns out to be dead,
-    /// [`Table::replace`] puts the newcomer in its stead.
+    /// Its bucket is full: it waits for a place, as one of a few. When `oldest` turns out to
+    /// be dead, [`Table::replace`] puts the newcomer in its stead.
     Full {
         /// The contact of that bucket that was heard of least recently.
         oldest: Contact,
@@ -84,7 +84,7 @@ pub enum Failed {
     Unknown,
     /// It stays; so many failures in a row.
     Kept(u8),
-    /// That was one too many.
+    /// That was one too many, or one is enough: another one has taken its place.
     Dropped,
 }
 
@@ -172,7 +172,10 @@ impl Table {
         let mut index = self.index(&entry.contact.id);
         while self.buckets[index].len() >= self.k {
             if index + 1 < self.buckets.len() || !self.split() {
-                let Some(oldest) = self.buckets[index].entries().first() else { break };
+                let Some(&oldest) = self.buckets[index].entries().first() else { break };
+                if !entry.saved {
+                    self.buckets[index].stand_by(entry.contact, entry.since, self.k);
+                }
                 return Heard::Full { oldest: oldest.contact, last_heard: oldest.last_heard() };
             }
             index = self.index(&entry.contact.id);
@@ -183,25 +186,45 @@ impl Table {
     }
 
     /// Takes note of a request that `contact` has left unanswered, and drops it
-    /// with the `max_failures`th in a row. Only when both its id and its address
-    /// match.
-    pub fn note_failure(&mut self, contact: &Contact, max_failures: u8) -> Failed {
+    /// with the `max_failures`th in a row; with the first one, if another contact waits for
+    /// its place and `replaceable`: others answer, so that it is not our own network that is
+    /// silent. Only when both its id and its address match. One that waits for a place
+    /// itself no longer does.
+    pub fn note_failure(&mut self, contact: &Contact, max_failures: u8, replaceable: bool) -> Failed {
+        let index = self.index(&contact.id);
+        if replaceable && self.buckets[index].standbys().any(|other| other == contact) {
+            self.buckets[index].forget_standby(&contact.id);
+        }
         let Some((bucket, at)) = self.find(contact) else { return Failed::Unknown };
         let failures = bucket.fail(at);
-        if failures < max_failures {
+        if failures < max_failures && !(replaceable && bucket.has_standby()) {
             return Failed::Kept(failures);
         }
-        bucket.remove(at);
-        self.len -= 1;
+        self.take_out(index, at);
         Failed::Dropped
     }
 
     /// Drops `contact`, when both its id and its address match; whether it did.
     pub fn remove(&mut self, contact: &Contact) -> bool {
-        let Some((bucket, at)) = self.find(contact) else { return false };
-        bucket.remove(at);
-        self.len -= 1;
+        let index = self.index(&contact.id);
+        let Some((_, at)) = self.find(contact) else { return false };
+        self.take_out(index, at);
         true
+    }
+
+    /// Takes a contact out; one that waits for a place gets it.
+    fn take_out(&mut self, index: usize, at: usize) {
+        let bucket = &mut self.buckets[index];
+        let before = bucket.len();
+        bucket.remove(at);
+        bucket.fill(self.k);
+        self.len = self.len + bucket.len() - before;
+    }
+
+    /// Those who wait for a place, by bucket; in a bucket, the one that answered least
+    /// recently first.
+    pub fn standbys(&self) -> impl Iterator<Item = &Contact> {
+        self.buckets.iter().flat_map(|bucket| bucket.standbys())
     }
 
     /// Drops all others at the address of `contact`: there is one node at an
@@ -209,7 +232,10 @@ impl Table {
     /// whole table.
     pub fn drop_others_at(&mut self, contact: &Contact) {
         for bucket in &mut self.buckets {
-            self.len -= bucket.drop_others_at(contact);
+            let before = bucket.len();
+            bucket.drop_others_at(contact);
+            bucket.fill(self.k);
+            self.len = self.len + bucket.len() - before;
         }
     }
 
@@ -227,6 +253,7 @@ impl Table {
         let k = self.k;
         let Some((bucket, at)) = self.find(old) else { return false };
         bucket.remove(at);
+        bucket.forget_standby(&new.id);
         bucket.push(Entry { contact: new, since: now, saved: false, failures: 0 }, k);
         true
     }

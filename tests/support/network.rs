@@ -185,6 +185,9 @@ pub struct Network {
     pub engine: Engine,
     pub now: Time,
     pub bad: Badness,
+    /// The shortest and the longest round trip between two of them, in milliseconds; each
+    /// pair has its own. None: about 11.
+    pub round_trips: Option<(u64, u64)>,
     /// Whoever is here neither receives nor sends.
     pub dead: BTreeSet<SocketAddr>,
     /// Whoever is here sends, and receives nothing: a sender of forged addresses.
@@ -210,6 +213,7 @@ impl Network {
             engine: Engine::new(seed_from_number(seed), START, Box::new(Seen)).expect("a database"),
             now: Time::ZERO,
             bad: Badness::default(),
+            round_trips: None,
             dead: BTreeSet::new(),
             deaf: BTreeSet::new(),
             peers: BTreeMap::new(),
@@ -319,6 +323,13 @@ impl Network {
         let sender = self.at(from).contact;
         message::request(&mut bytes, tid, &sender, method).expect("not too long");
         self.say(from, to, &bytes);
+        if matches!(method, Method::StoreValue { .. }) {
+            let now = self.now;
+            self.at(from).with(now, |mux, ctx| {
+                let key = mux.connect(ctx, to);
+                mux.hold(ctx, key);
+            });
+        }
     }
 
     /// A node's table learns of a peer.
@@ -342,7 +353,8 @@ impl Network {
             if self.rng.random_bool(self.bad.loss) {
                 continue;
             }
-            let mut delay = 5000 + self.rng.random_range(0..1000);
+            let least = self.round_trips.map_or(5000, |range| one_way(range, from, to));
+            let mut delay = least + self.rng.random_range(0..1000);
             if self.rng.random_bool(self.bad.reorder) {
                 delay += self.rng.random_range(0..20_000);
             }
@@ -487,6 +499,13 @@ impl Network {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// How long a datagram takes between these two, in microseconds.
+fn one_way((least, most): (u64, u64), from: SocketAddr, to: SocketAddr) -> u64 {
+    let mut hash = DefaultHasher::new();
+    hash.write(format!("{} {}", from.min(to), from.max(to)).as_bytes());
+    500 * least + hash.finish() % (500 * (most - least) + 1)
 }
 
 /// Whether this is the last that an operation brings.

@@ -158,6 +158,7 @@ impl Connection {
         // Who was never proven does not become so dear to us by what he sends.
         self.opened |= self.proven;
         self.proven = false;
+        self.held = false;
         self.guarded = true;
         self.credit = 0;
         self.probe_at = None;
@@ -171,6 +172,7 @@ impl Connection {
     /// The other side has shown our session.
     pub(super) fn prove(&mut self, packet: &Packet<'_>, ctx: &Context<'_>) {
         self.proven = true;
+        self.held = false;
         self.proof_due = true;
         if std::mem::take(&mut self.guarded) {
             // It knew us before: a Python peer then forgot all, and took nothing yet.

@@ -45,7 +45,9 @@ impl Connection {
         }
         self.next_sequence = sequence.wrapping_add(1);
         if let Some(flight) = &mut self.flight {
-            flight.sent(sequence, self.next_message, messages, ctx.now);
+            // Only messages are acknowledged promptly, and everything before the proof.
+            let measures = messages > 0 || !self.proven;
+            flight.sent(sequence, self.next_message, measures, ctx.now);
         }
         if std::mem::take(&mut self.news) {
             self.owed = Some(sequence);
@@ -106,7 +108,7 @@ impl Connection {
     fn room_for_messages(&self) -> usize {
         // With nothing unsettled no bare packet asks after it: then all numbers may be used.
         let limit = if self.unsettled() == 0 { MAX_AHEAD } else { MAX_AHEAD_MESSAGES };
-        if self.ahead() >= limit || self.unsettled() >= MAX_MESSAGES {
+        if self.held || self.ahead() >= limit || self.unsettled() >= MAX_MESSAGES {
             0
         } else if self.proven || (self.opened && self.next_message == 0) {
             MAX_PACKET
