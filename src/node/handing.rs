@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::contact::Contact;
-use crate::context::Key;
 use crate::id::Id;
 use crate::krpc::message::{MAX_OFFERED, Method, Offer, Response};
 use crate::lookup::{Goal, Lookup};
@@ -212,11 +211,11 @@ impl Node {
     }
 
     /// Another holder offers values: which of them would be taken? `None` when that cannot be
-    /// told.
+    /// told. `is_there`: it is where it says, or at least somebody is who is known.
     pub(super) fn weigh_offer(
         &mut self,
         world: &mut World<'_>,
-        connection: Key,
+        is_there: bool,
         key: &Id,
         offer: Offer<'_>,
     ) -> Option<Vec<u8>> {
@@ -248,7 +247,7 @@ impl Node {
         // show that he is where he says could keep everybody from it at no cost.
         if known > 0
             && known >= self.resident.values_of(key).min(MAX_OFFERED)
-            && self.peers.mux.is_proven(connection)
+            && is_there
             && let Some(custody) = self.custody.as_deref_mut()
             && let Some(check) = custody.checks.get(key)
         {

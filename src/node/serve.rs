@@ -40,7 +40,10 @@ impl Node {
                 self.answer_with_nodes(world, connection, from, request, &target, None);
             }
             Method::OfferValues { key, offer } => {
-                let wants = self.weigh_offer(world, connection, &key, offer);
+                let caller = Contact { id: request.sender, addr: from };
+                let is_known = self.table.get(&caller.id).is_some_and(|entry| entry.contact == caller);
+                let is_there = is_known || self.peers.mux.is_proven(connection);
+                let wants = self.weigh_offer(world, is_there, &key, offer);
                 self.answer_with_nodes(world, connection, from, request, &key, wants.as_deref());
             }
             Method::FindValue { key } => self.find_value(world, connection, from, request, &key),

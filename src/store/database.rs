@@ -323,6 +323,8 @@ impl Database {
     ) -> Result<T, StoreError> {
         work(&self.connection).map_err(|error| {
             self.roll_back();
+            // What a failing disk gave must not be taken for what is in the file later.
+            let _ = self.connection.execute_batch(schema::FORGET_PAGES);
             fault(error)
         })
     }

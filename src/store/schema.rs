@@ -112,6 +112,8 @@ pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const COMMIT: &str = "COMMIT";
 pub(super) const ROLLBACK: &str = "ROLLBACK";
 
+/// Lets go of the pages in memory that were not changed, of a file only.
+pub(super) const FORGET_PAGES: &str = "PRAGMA shrink_memory";
 pub(super) const PAGES: &str = "PRAGMA page_count";
 pub(super) const FREE_PAGES: &str = "PRAGMA freelist_count";
 /// Gives back the pages of one call's share. One step is one page.
