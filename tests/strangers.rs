@@ -3,6 +3,8 @@
 #[path = "support/network.rs"]
 mod network;
 
+use std::time::Duration;
+
 use khashmir::krpc::message::{Message, Method};
 use khashmir::{Config, Id, NodeKey};
 use network::*;
