@@ -13,7 +13,8 @@ use khashmir::time::UnixTime;
 use khashmir::{Durability, Id};
 use tempfile::TempDir;
 
-const LIMITS: Limits = Limits { max_values_per_key: 1024, max_stored_bytes: 1 << 30 };
+const LIMITS: Limits =
+    Limits { max_values_per_key: 1024, max_stored_bytes: 1 << 30, max_renewed_bytes: 1 << 20 };
 /// Values that the store holds beforehand.
 const HELD: u64 = 20_000;
 /// Calls between two commits.

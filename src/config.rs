@@ -83,8 +83,8 @@ pub struct Config {
     /// Never more than that; at least 999 more than
     /// [`max_value_size`](Self::max_value_size) and than 100 times [`k`](Self::k).
     pub max_message_size: usize,
-    /// How long a value is kept after it was last stored. At least 1 s; default
-    /// 24 h.
+    /// How long a value is kept after its publisher stored it last; a value that was handed
+    /// on comes with its age. At least 1 s; default 24 h.
     pub value_lifetime: Duration,
     /// How many values one key may have. At least 1; default 1,024. One more is
     /// refused with an error.
@@ -93,6 +93,27 @@ pub struct Config {
     /// more for its row and indices. Default 64 MiB. What would exceed it is
     /// refused with an error.
     pub max_stored_bytes: u64,
+
+    // Values that stay
+    /// How often a node stores again what its owner stored through it, give or take 10 %, so
+    /// that it stays for as long as the node lives; zero: never. No less often than twice in
+    /// [`value_lifetime`](Self::value_lifetime). Zero, or at least 1 s; default 1 h (as
+    /// BEP 44 advises its publishers).
+    pub renew_interval: Duration,
+    /// How many bytes of values are renewed, each counted with 192 more for its row. A value
+    /// beyond that is stored once, and counted in
+    /// [`Stats::values_not_renewed`](crate::Stats::values_not_renewed). Default 8 MiB: what
+    /// [`upkeep_rate`](Self::upkeep_rate) allows to be renewed in a day, in values of 1 kB.
+    pub max_renewed_bytes: u64,
+    /// How long, at the most, a holder of values waits until it looks whether the K nodes
+    /// nearest to their key hold them, too, and hands them to those that do not, with their
+    /// age; zero: it never does. Where holders come and go it looks more often by itself,
+    /// down to every minute. Zero, or 1 s to 12 h; default 15 min.
+    pub hand_on_interval: Duration,
+    /// What renewing and handing on may cost on average, in bytes per second of requests made
+    /// and answers to them, without the headers of Airhook, UDP and IP. Whatever exceeds
+    /// it is put off. At least 1; default 2,000.
+    pub upkeep_rate: u64,
 
     // Upkeep
     /// How often contacts are saved to the store, give or take 10 % so that the
@@ -167,6 +188,10 @@ impl Default for Config {
             value_lifetime: DAY,
             max_values_per_key: 1024,
             max_stored_bytes: 64 * 1024 * 1024,
+            renew_interval: HOUR,
+            max_renewed_bytes: 8 * 1024 * 1024,
+            hand_on_interval: 15 * MINUTE,
+            upkeep_rate: 2000,
             checkpoint_interval: 15 * MINUTE,
             first_expiry: Duration::from_secs(15),
             expiry_interval: HOUR,
@@ -218,6 +243,17 @@ impl Config {
             ),
             (self.value_lifetime >= second, "value_lifetime", "at least 1 s"),
             (self.max_values_per_key >= 1, "max_values_per_key", "at least 1"),
+            (
+                self.renew_interval.is_zero() || self.renew_interval >= second,
+                "renew_interval",
+                "zero, or at least 1 s",
+            ),
+            (
+                self.hand_on_interval.is_zero() || (second..=12 * HOUR).contains(&self.hand_on_interval),
+                "hand_on_interval",
+                "zero, or 1 s to 12 h",
+            ),
+            (self.upkeep_rate >= 1, "upkeep_rate", "at least 1 byte per second"),
             (self.checkpoint_interval >= second, "checkpoint_interval", "at least 1 s"),
             (self.expiry_interval >= second, "expiry_interval", "at least 1 s"),
             (self.ack_delay < second, "ack_delay", "less than 1 s"),

@@ -48,6 +48,8 @@ pub enum Due {
     Checkpoint,
     /// A bucket may be stale.
     Refresh,
+    /// Values are to be renewed, or handed on.
+    Custody,
 }
 
 /// The key of a timer in the engine's wheel: whose it is, and what for.

@@ -366,7 +366,9 @@ impl Engine {
         })
     }
 
-    /// Stores a value with the nodes nearest to its key. → [`Outcome::Stored`]
+    /// Stores a value with the nodes nearest to its key, and again every
+    /// [`Config::renew_interval`] until it is [withdrawn](Self::withdraw) or the node is
+    /// removed. → [`Outcome::Stored`]
     pub fn store_value(
         &mut self,
         now: Time,
@@ -378,6 +380,20 @@ impl Engine {
         self.command(now, node, Outcome::Stored(Err(OperationError::Closed)), |node, world| {
             node.store_value(world, key, value, timeout)
         })
+    }
+
+    /// Renews a value no more that [`store_value`](Self::store_value) has stored; its holders
+    /// forget it in time. Says whether it was renewed until now: not while an operation that
+    /// stores it is still under way.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be written; the value may be renewed as before.
+    pub fn withdraw(&mut self, now: Time, node: NodeKey, key: Id, value: &[u8]) -> Result<bool, StoreError> {
+        self.tell_time(now);
+        let withdrawn = self.with(node, |node, world| node.withdraw(world, &key, value)).unwrap_or(Ok(false));
+        let committed = self.commit();
+        withdrawn.and_then(|withdrawn| committed.map(|()| withdrawn))
     }
 
     /// Looks for the values of a key. → [`Outcome::Values`], any number of times,

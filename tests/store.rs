@@ -14,7 +14,8 @@ use tempfile::TempDir;
 /// Where values are read from: the beginning.
 const FIRST: Id = Id::new([0; 20]);
 
-const ROOMY: Limits = Limits { max_values_per_key: 1000, max_stored_bytes: 1 << 30 };
+const ROOMY: Limits =
+    Limits { max_values_per_key: 1000, max_stored_bytes: 1 << 30, max_renewed_bytes: 1 << 20 };
 
 /// Where a database is.
 enum Place {
@@ -207,7 +208,7 @@ fn the_store_is_full_at_its_limit(place: &Place) {
 }
 
 fn renewal_needs_no_room(place: &Place) {
-    let limits = Limits { max_values_per_key: 1, max_stored_bytes: VALUE_OVERHEAD + 1 };
+    let limits = Limits { max_values_per_key: 1, max_stored_bytes: VALUE_OVERHEAD + 1, ..ROOMY };
     let (mut database, mut who) = place.open_with(limits);
     let key = Id::of(b"key");
     assert_eq!(put(&mut database, &mut who, &key, b"1", 1), Put::Added);
@@ -245,7 +246,7 @@ fn writes_show_before_they_are_committed(place: &Place) {
 }
 
 fn undone_writes_are_gone_from_the_totals(place: &Place) {
-    let limits = Limits { max_values_per_key: 2, max_stored_bytes: 3 * (VALUE_OVERHEAD + 1) };
+    let limits = Limits { max_values_per_key: 2, max_stored_bytes: 3 * (VALUE_OVERHEAD + 1), ..ROOMY };
     let (mut database, mut who) = place.open_with(limits);
     let (key, other) = (Id::of(b"key"), Id::of(b"other"));
     put(&mut database, &mut who, &key, b"1", 1);
@@ -296,7 +297,7 @@ fn model(place: &Place) {
 
 fn run_model(place: &Place, seed: u64) {
     let mut rng = seeded(seed_from_number(seed));
-    let limits = Limits { max_values_per_key: 4, max_stored_bytes: 12 * VALUE_OVERHEAD + 40 };
+    let limits = Limits { max_values_per_key: 4, max_stored_bytes: 12 * VALUE_OVERHEAD + 40, ..ROOMY };
     let keys: Vec<Id> = (0..5u8).map(|n| Id::of(&[n])).collect();
     let charge = |value: &[u8]| value.len() as u64 + VALUE_OVERHEAD;
     let (mut database, mut who) = place.open_with(limits);

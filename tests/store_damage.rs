@@ -16,7 +16,8 @@ use tempfile::TempDir;
 /// Where values are read from: the beginning.
 const FIRST: Id = Id::new([0; 20]);
 
-const LIMITS: Limits = Limits { max_values_per_key: 1000, max_stored_bytes: 1 << 30 };
+const LIMITS: Limits =
+    Limits { max_values_per_key: 1000, max_stored_bytes: 1 << 30, max_renewed_bytes: 1 << 20 };
 const VALUES: u32 = 40;
 
 fn open(path: &Path) -> Result<(Database, Resident), StoreError> {
@@ -159,8 +160,8 @@ fn what_is_no_database_is_damaged() {
 
 #[test]
 fn a_newer_schema_is_too_new() {
-    let (_directory, path) = tampered("PRAGMA user_version = 2; DROP TABLE contact");
-    assert_eq!(refusal(&path), StoreError::TooNew(2));
+    let (_directory, path) = tampered("PRAGMA user_version = 3; DROP TABLE contact");
+    assert_eq!(refusal(&path), StoreError::TooNew(3));
 }
 
 #[test]

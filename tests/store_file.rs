@@ -15,7 +15,8 @@ use tempfile::TempDir;
 /// Where values are read from: the beginning.
 const FIRST: Id = Id::new([0; 20]);
 
-const LIMITS: Limits = Limits { max_values_per_key: 1000, max_stored_bytes: 1 << 30 };
+const LIMITS: Limits =
+    Limits { max_values_per_key: 1000, max_stored_bytes: 1 << 30, max_renewed_bytes: 1 << 20 };
 const FOREVER: UnixTime = UnixTime(i64::MIN);
 
 /// A directory for a test, and the path of a file in it.

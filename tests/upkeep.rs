@@ -281,6 +281,8 @@ fn the_longest_times_mean_never() {
         request_timeout: Duration::MAX,
         operation_timeout: Duration::MAX,
         value_lifetime: Duration::MAX,
+        renew_interval: Duration::MAX,
+        hand_on_interval: Duration::ZERO,
         checkpoint_interval: Duration::MAX,
         first_expiry: Duration::MAX,
         expiry_interval: Duration::MAX,

@@ -1,2 +1,4 @@
 use khashmir::sim::Report;
-pub fn draw_all(_: &std::path::Path, _: &[Report], _: usize) -> std::io::Result<()> { Ok(()) }
+pub fn draw_all(_: &std::path::Path, _: &[Report], _: usize) -> std::io::Result<()> {
+    Ok(())
+}

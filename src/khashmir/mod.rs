@@ -207,7 +207,10 @@ impl Khashmir {
 
     /// Stores `value` under `key` on the nodes nearest to it, beside what else is
     /// there. The callback hears who accepted it, and at which address each was
-    /// reached.
+    /// reached. If it is a success, the value is stored again every
+    /// [`Config::renew_interval`](crate::Config::renew_interval) until it is
+    /// [withdrawn](Self::withdraw) or the node is closed; a node with a file takes that
+    /// up again when it is started anew.
     pub fn store_value_for_key(
         &self,
         key: Id,
@@ -277,6 +280,23 @@ impl Khashmir {
     /// Too few nodes took it, among others.
     pub fn put(&self, key: Id, value: impl Into<Vec<u8>>) -> Result<Vec<Contact>, OperationError> {
         wait(|f| self.store_value_for_key(key, value, f))
+    }
+
+    /// Blocking, for a moment: renews a value no more that was stored through this node.
+    /// Its holders forget it in time. Says whether it was renewed until now: not while the
+    /// operation that stores it is still under way.
+    ///
+    /// # Errors
+    ///
+    /// The node is closed, or its store cannot be written; then the value may be renewed as
+    /// before.
+    pub fn withdraw(&self, key: Id, value: impl Into<Vec<u8>>) -> Result<bool, OperationError> {
+        let value = value.into();
+        let withdraw = move |reactor: &mut Reactor<()>, node| {
+            reactor.id(node).map(|_| reactor.withdraw(node, key, &value))
+        };
+        let result = self.node.ask(withdraw)?.ok_or(OperationError::Closed)?;
+        result.map_err(OperationError::Store)
     }
 
     /// Looks for a random id in each of the table's buckets, and for the node's own,

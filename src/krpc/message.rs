@@ -7,13 +7,16 @@
 //! appends to the caller's buffer what peers of 2003 would write, byte for byte.
 
 mod emit;
+mod offer;
 
 use std::fmt;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
+pub use emit::response_nodes_and_wants;
 pub use emit::{MAX_BODY, MAX_ERROR_TEXT, error, padded_request, request};
 pub use emit::{response_empty, response_nodes, response_values, response_values_and_closer};
+pub use offer::{MAX_OFFERED, Offer, OfferedValue};
 
 use crate::bencode::{self, BencodeError, List, Value};
 use crate::contact::Contact;
@@ -79,6 +82,26 @@ pub enum Method<'a> {
         /// The key.
         key: Id,
     },
+    /// As [`FindNode`](Self::FindNode), of the key as target, and says which values the
+    /// asker holds for it: which of them are lacking there? For a peer of 2003 it is a
+    /// `find_node`; what is offered goes beside the arguments, where such a peer looks at
+    /// nothing that it does not know.
+    OfferValues {
+        /// The key.
+        key: Id,
+        /// The values.
+        offer: Offer<'a>,
+    },
+    /// As [`StoreValue`](Self::StoreValue), of a value that was published some time ago. Only
+    /// for peers that have shown that they look at the age: for one of 2003 it would be new.
+    HandOn {
+        /// Its key.
+        key: Id,
+        /// The value.
+        value: &'a [u8],
+        /// How long ago it was published, in seconds.
+        age: u32,
+    },
 }
 
 /// A response. Which parts it must have depends on the request.
@@ -91,6 +114,7 @@ pub struct Response<'a> {
     nodes: Option<List<'a>>,
     closer: Option<List<'a>>,
     values: Option<List<'a>>,
+    wants: Option<&'a [u8]>,
 }
 
 /// An answer that the request could not be served.
@@ -160,12 +184,13 @@ impl<'a> Message<'a> {
             Err(error) => return Err(Rejected::Silent(Garbage::Bencode(error))),
         };
         let [arg, err, req, rsp, tid, typ] = message.select([b"arg", b"err", b"req", b"rsp", b"tid", b"typ"]);
+        let beside = || message.select([b"age", b"offer"]);
         let tid = match tid {
             Some(Value::Bytes(tid)) if (1..=MAX_TID).contains(&tid.len()) => tid,
             _ => return Err(Rejected::Silent(Garbage::NoTransaction)),
         };
         match typ {
-            Some(Value::Bytes(b"req")) => match Request::read(tid, req, arg) {
+            Some(Value::Bytes(b"req")) => match Request::read(tid, req, arg, beside()) {
                 Ok(request) => Ok(Message::Request(request)),
                 Err(error) => Err(Rejected::Answer { tid, error }),
             },
@@ -187,7 +212,12 @@ impl<'a> Message<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn read(tid: &'a [u8], req: Option<Value<'a>>, arg: Option<Value<'a>>) -> Result<Self, Fault<'static>> {
+    fn read(
+        tid: &'a [u8],
+        req: Option<Value<'a>>,
+        arg: Option<Value<'a>>,
+        [age, offer]: [Option<Value<'a>>; 2],
+    ) -> Result<Self, Fault<'static>> {
         let Some(Value::Bytes(name)) = req else {
             return Err(Fault::Text(b"`req`: the name of a method is needed"));
         };
@@ -214,13 +244,26 @@ impl<'a> Request<'a> {
         let sender = sender_id(sender)
             .ok_or(Fault::Text(b"argument `sender`: a dictionary with an `id` of 20 bytes is needed"))?;
         let method = match name {
-            b"find_node" => Method::FindNode { target: target()? },
+            b"find_node" => match (target()?, offer) {
+                // Whatever else others mean by the key, they want to know nodes.
+                (key, Some(Value::Bytes(bytes))) if Offer::new(bytes).is_some() => {
+                    Method::OfferValues { key, offer: Offer::new(bytes).unwrap_or_default() }
+                }
+                (target, _) => Method::FindNode { target },
+            },
             b"store_value" => {
                 let key = key()?;
                 let Some(Value::Bytes(value)) = value else {
                     return Err(Fault::Text(b"argument `value`: a byte string is needed"));
                 };
-                Method::StoreValue { key, value }
+                match age {
+                    None => Method::StoreValue { key, value },
+                    // An age that is not understood must not make the value new.
+                    Some(Value::Int(age)) if let Ok(age) = u32::try_from(age) => {
+                        Method::HandOn { key, value, age }
+                    }
+                    Some(_) => return Err(Fault::Text(b"`age`: a number of seconds is needed")),
+                }
             }
             b"find_value" => Method::FindValue { key: key()? },
             _ => Method::Ping,
@@ -232,11 +275,25 @@ impl<'a> Request<'a> {
 impl<'a> Response<'a> {
     fn read(tid: &'a [u8], rsp: Option<Value<'a>>) -> Option<Self> {
         let Some(Value::Dict(parts)) = rsp else { return None };
-        let [closer, nodes, sender, values] = parts.select([b"closer", b"nodes", b"sender", b"values"]);
+        let [closer, nodes, sender, values, wants] =
+            parts.select([b"closer", b"nodes", b"sender", b"values", b"wants"]);
         // A key of ours, which may mean anything to others: never a reason to fail.
         let closer = list(closer).flatten();
+        let wants = match wants {
+            Some(Value::Bytes(wants)) => Some(wants),
+            _ => None,
+        };
         let (nodes, values) = (list(nodes)?, list(values)?);
-        Some(Response { tid, sender: sender_id(sender)?, nodes, closer, values })
+        Some(Response { tid, sender: sender_id(sender)?, nodes, closer, values, wants })
+    }
+
+    /// Which of the `offered` values the peer would take: a bit for each, the lowest for the
+    /// first. `None`: the peer knows nothing of offers, nor of ages. What it says of others
+    /// than were offered counts for nothing.
+    pub fn wants(&self, offered: usize) -> Option<u64> {
+        let places = self.wants?.iter().take(MAX_OFFERED);
+        let places = places.filter(|&&place| usize::from(place) < offered.min(MAX_OFFERED));
+        Some(places.fold(0, |wanted, place| wanted | 1 << place))
     }
 
     /// The contacts that the response names, when it has a list of nodes at all.
@@ -269,8 +326,8 @@ impl Method<'_> {
     pub fn name(&self) -> &'static str {
         match self {
             Method::Ping => "ping",
-            Method::FindNode { .. } => "find_node",
-            Method::StoreValue { .. } => "store_value",
+            Method::FindNode { .. } | Method::OfferValues { .. } => "find_node",
+            Method::StoreValue { .. } | Method::HandOn { .. } => "store_value",
             Method::FindValue { .. } => "find_value",
         }
     }

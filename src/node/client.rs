@@ -140,7 +140,7 @@ impl Node {
         key
     }
 
-    fn enter(&mut self, world: &mut World<'_>, task: Task, limit: Option<Duration>) -> Key {
+    pub(super) fn enter(&mut self, world: &mut World<'_>, task: Task, limit: Option<Duration>) -> Key {
         let limit = limit.unwrap_or(world.ctx.config.operation_timeout);
         let key = self.operations.insert(task);
         let timer = world.ctx.arm(world.ctx.now + limit, Due::Operation(key));
@@ -158,7 +158,7 @@ impl Node {
             };
             let step = match &mut operation.task {
                 Task::Contact => Step::Wait,
-                Task::Storing { publish, .. } => publish.next(),
+                Task::Storing { publish, .. } | Task::Handing { publish, .. } => publish.next(),
                 task => task.lookup_mut().map_or(Step::Wait, Lookup::next),
             };
             match step {
@@ -166,7 +166,7 @@ impl Node {
                 Step::Done => return self.stage_done(world, key),
                 Step::Query(contact) if contact.id == self.id => self.store_here(world, key),
                 Step::Query(contact) => {
-                    if let Some(method) = operation.task.method() {
+                    if let Some(method) = operation.task.method(world.ctx.unix) {
                         let waiter = Waiter::Step(key);
                         self.peers.call(&mut world.ctx, contact.addr, Some(contact.id), waiter, &method);
                     }
@@ -183,7 +183,7 @@ impl Node {
             return;
         };
         let (key, value) = (*key, std::mem::take(value));
-        let taken = self.take_value(world, &key, &value);
+        let taken = self.take_value(world, &key, &value, None);
         if taken.is_ok() {
             self.promise(world, Waiting::Own(operation));
         }
@@ -241,7 +241,8 @@ impl Node {
                 let (accepted, needed) = (publish.accepted().len(), publish.needed());
                 Err(OperationError::TooFew { accepted, needed })
             })),
-            Task::Refresh(_) | Task::Finding { .. } | Task::Contact => None,
+            Task::Refresh(_) | Task::Checking(_) | Task::Handing { .. } => None,
+            Task::Finding { .. } | Task::Contact => None,
         };
         self.end(world, operation_key, outcome);
     }
@@ -271,7 +272,10 @@ impl Node {
             }
             return;
         }
-        if let Task::Storing { publish, .. } = &mut operation.task {
+        if let Task::Checking(check) = &mut operation.task {
+            check.note_wants(from, response);
+        }
+        if let Task::Storing { publish, .. } | Task::Handing { publish, .. } = &mut operation.task {
             publish.on_accept(&from.id);
             self.advance(world, key);
         } else {
@@ -321,8 +325,10 @@ impl Node {
         };
         let failed_before = self.failed.has(&asked, world.ctx.now);
         match (&mut operation.task, overdue) {
-            (Task::Storing { publish, .. }, Overdue::Late(..)) => publish.on_slow(&id),
-            (Task::Storing { publish, .. }, _) => publish.on_silence(&id),
+            (Task::Storing { publish, .. } | Task::Handing { publish, .. }, Overdue::Late(..)) => {
+                publish.on_slow(&id);
+            }
+            (Task::Storing { publish, .. } | Task::Handing { publish, .. }, _) => publish.on_silence(&id),
             (task, _) => match (task.lookup_mut(), overdue) {
                 (Some(lookup), Overdue::Late(..)) => lookup.on_slow(&id),
                 (Some(lookup), Overdue::Silent(..)) if !failed_before => lookup.on_silence(&id),
@@ -339,7 +345,7 @@ impl Node {
             return;
         };
         match &mut operation.task {
-            Task::Storing { publish, .. } => publish.on_failure(&id),
+            Task::Storing { publish, .. } | Task::Handing { publish, .. } => publish.on_failure(&id),
             task => {
                 if let Some(lookup) = task.lookup_mut() {
                     lookup.on_failure(&id);
@@ -381,6 +387,13 @@ impl Node {
             return;
         };
         world.ctx.disarm(&mut operation.deadline);
+        if self.is_own_work(key) {
+            return self.work_ended(world, operation.task, outcome);
+        }
+        if let (Task::Storing { key, value, .. }, Some(Outcome::Stored(Ok(_)))) = (&operation.task, &outcome)
+        {
+            self.remember_published(world, key, value);
+        }
         match outcome {
             Some(outcome) => tell(world, key, outcome, operation.task.effort()),
             None => self.refresh_next(world),
@@ -395,7 +408,7 @@ fn tell(world: &mut World<'_>, operation: Key, outcome: Outcome, effort: Effort)
 }
 
 /// The `k` nearest to the target of those that answered and this node itself.
-fn holders(lookup: &Lookup, own: Contact, k: usize) -> Vec<Contact> {
+pub(super) fn holders(lookup: &Lookup, own: Contact, k: usize) -> Vec<Contact> {
     let mut holders: Vec<Contact> = lookup.closest().collect();
     let target = lookup.target();
     let distance = target.distance(&own.id);

@@ -1,6 +1,6 @@
 //! One node: it answers the requests of others ([`serve`]), carries out the
-//! operations of its owner ([`client`]) and keeps its table and its store in
-//! order ([`upkeep`]).
+//! operations of its owner ([`client`]), keeps its table and its store in
+//! order ([`upkeep`]), and sees to it that values stay ([`custody`]).
 //!
 //! Whose answers count: a contact enters the table only after it has answered a
 //! request of ours, from the address that it was asked at and under the id that
@@ -8,9 +8,13 @@
 //! ever a candidate for a lookup.
 
 pub mod client;
+pub mod custody;
 pub mod failed;
+pub mod handing;
 pub mod operation;
 pub mod peers;
+pub mod renewal;
+pub mod schedule;
 pub mod serve;
 pub mod upkeep;
 
@@ -28,6 +32,7 @@ use crate::id::Id;
 use crate::krpc::calls::Call;
 use crate::krpc::message::{ErrorReply, Message, Method, Rejected, Response};
 use crate::krpc::{message, netstring};
+use crate::node::custody::{Custody, Done};
 use crate::node::failed::FailedContacts;
 use crate::node::operation::{Event, Operations};
 use crate::node::peers::{Overdue, Peers, Waiter};
@@ -62,6 +67,8 @@ pub struct Node {
     failed: FailedContacts,
     /// When anybody last answered.
     last_answer: Time,
+    /// Nothing while no value is in the node's care: most nodes of a large network.
+    custody: Option<Box<Custody>>,
     /// Messages that were no messages, or that we had no room to answer.
     dropped: u64,
 }
@@ -126,6 +133,20 @@ pub struct Stats {
     pub calls_pending: usize,
     /// Requests that failed.
     pub calls_failed: u64,
+    /// Values that the node renews until they are withdrawn.
+    pub values_published: u64,
+    /// Values that it does not renew, since that would have exceeded
+    /// [`Config::max_renewed_bytes`](crate::Config::max_renewed_bytes).
+    pub values_not_renewed: u64,
+    /// How often it has stored one of them again.
+    pub values_renewed: u64,
+    /// How often it has asked the nodes nearest to a key what they lack of its values.
+    pub hand_on_checks: u64,
+    /// Values handed on, each counted for every node that took it.
+    pub values_handed_on: u64,
+    /// What renewing, asking and handing on have cost in bytes of requests and of answers
+    /// to them, as in [`Config::upkeep_rate`](crate::Config::upkeep_rate).
+    pub upkeep_bytes: u64,
 }
 
 impl Node {
@@ -150,6 +171,7 @@ impl Node {
             upkeep: Upkeep::default(),
             failed: FailedContacts::default(),
             last_answer: Time::ZERO,
+            custody: None,
             dropped: 0,
         };
         node.start(world, saved);
@@ -181,6 +203,7 @@ impl Node {
     /// Counts and sizes.
     pub fn stats(&self) -> Stats {
         let traffic = self.peers.mux.traffic();
+        let done = self.custody.as_ref().map_or_else(Done::default, |custody| custody.done);
         Stats {
             contacts: self.table.len(),
             network_size: self.table.network_size(),
@@ -195,6 +218,12 @@ impl Node {
             calls_sent: self.peers.calls.started(),
             calls_pending: self.peers.calls.pending(),
             calls_failed: self.peers.calls.failed(),
+            values_published: self.resident.published(),
+            values_not_renewed: done.not_renewed,
+            values_renewed: done.renewed,
+            hand_on_checks: done.checks,
+            values_handed_on: done.handed_on,
+            upkeep_bytes: done.bytes,
         }
     }
 
@@ -244,8 +273,12 @@ impl Node {
     fn handle_message(&mut self, world: &mut World<'_>, connection: Key, from: SocketAddr, bytes: &[u8]) {
         match Message::parse(bytes) {
             Ok(Message::Request(request)) => self.serve(world, connection, from, &request),
-            Ok(Message::Response(response)) => self.handle_response(world, connection, &response),
+            Ok(Message::Response(response)) => {
+                self.peers.meter_answer(connection, response.tid, bytes.len());
+                self.handle_response(world, connection, &response);
+            }
             Ok(Message::Error(ErrorReply { tid, error })) => {
+                self.peers.meter_answer(connection, tid, bytes.len());
                 self.fail_by_tid(world, connection, tid, CallError::Refused(error.to_string()));
             }
             Err(Rejected::BadResponse { tid }) => {
@@ -293,7 +326,7 @@ impl Node {
                 overdue => self.step_overdue(world, overdue),
             },
             Due::Operation(key) => self.deadline_passed(world, key),
-            Due::Expiry | Due::Checkpoint | Due::Refresh => self.maintain(world, due),
+            Due::Expiry | Due::Checkpoint | Due::Refresh | Due::Custody => self.maintain(world, due),
         }
         self.settle(world);
     }
@@ -424,7 +457,7 @@ impl Node {
     fn repeat_call(&mut self, world: &mut World<'_>, call: &Call<Waiter>) -> bool {
         let method = match call.waiter {
             Waiter::Contact(_) | Waiter::Greeting | Waiter::Verdict(_) => Some(Method::Ping),
-            Waiter::Step(operation) => self.operations.method(operation),
+            Waiter::Step(operation) => self.operations.method(operation, world.ctx.unix),
             Waiter::Neighbours(operation) => self.operations.neighbours(operation),
         };
         match method {

@@ -10,7 +10,9 @@ use crate::error::OperationError;
 use crate::id::Id;
 use crate::krpc::message::Method;
 use crate::lookup::{Goal, Lookup};
+use crate::node::handing::{Check, age_on_arrival};
 use crate::publish::Publish;
+use crate::time::UnixTime;
 use crate::wheel::Timer;
 
 /// Names an operation, among all of an engine.
@@ -91,6 +93,10 @@ pub(super) enum Task {
     Storing { publish: Publish, key: Id, value: Vec<u8>, admitted: bool, found: Effort },
     /// Looks for nodes, for the table's sake alone.
     Refresh(Lookup),
+    /// Asks the nodes nearest to a key which of its values they lack.
+    Checking(Box<Check>),
+    /// Gives one of them to those that lack it. `stored`: when it was published.
+    Handing { publish: Publish, key: Id, value: Vec<u8>, stored: UnixTime },
 }
 
 #[derive(Debug)]
@@ -175,8 +181,8 @@ impl Operations {
 
     /// The request that the operation makes of each peer now; `None` when it is
     /// over, or waits for something else.
-    pub fn method(&self, key: Key) -> Option<Method<'_>> {
-        self.get(key)?.task.method()
+    pub fn method(&self, key: Key, unix: UnixTime) -> Option<Method<'_>> {
+        self.get(key)?.task.method(unix)
     }
 
     /// The request for nodes near to what the operation looks for.
@@ -189,9 +195,14 @@ impl Operations {
 }
 
 impl Task {
-    pub fn method(&self) -> Option<Method<'_>> {
+    /// `unix`: the time of day, from which the age of a value follows.
+    pub fn method(&self, unix: UnixTime) -> Option<Method<'_>> {
         match self {
             Task::Contact => None,
+            Task::Checking(check) => Some(check.method()),
+            Task::Handing { key, value, stored, .. } => {
+                Some(Method::HandOn { key: *key, value, age: age_on_arrival(*stored, unix) })
+            }
             Task::Storing { key, value, .. } => Some(Method::StoreValue { key: *key, value }),
             Task::Nodes(lookup)
             | Task::Values { lookup, .. }
@@ -210,8 +221,9 @@ impl Task {
             | Task::Values { lookup, .. }
             | Task::Finding { lookup, .. }
             | Task::Refresh(lookup) => lookup.into(),
+            Task::Checking(check) => (&check.lookup).into(),
             Task::Storing { found, .. } => *found,
-            Task::Contact => Effort::default(),
+            Task::Contact | Task::Handing { .. } => Effort::default(),
         }
     }
 
@@ -221,7 +233,8 @@ impl Task {
             | Task::Values { lookup, .. }
             | Task::Finding { lookup, .. }
             | Task::Refresh(lookup) => Some(lookup),
-            Task::Contact | Task::Storing { .. } => None,
+            Task::Checking(check) => Some(&mut check.lookup),
+            Task::Contact | Task::Storing { .. } | Task::Handing { .. } => None,
         }
     }
 
@@ -232,7 +245,7 @@ impl Task {
             Task::Nodes(_) => Some(Outcome::Nodes(Err(error))),
             Task::Values { .. } => Some(Outcome::ValuesEnd(Err(error))),
             Task::Finding { .. } | Task::Storing { .. } => Some(Outcome::Stored(Err(error))),
-            Task::Refresh(_) => None,
+            Task::Refresh(_) | Task::Checking(_) | Task::Handing { .. } => None,
         }
     }
 }

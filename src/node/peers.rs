@@ -66,11 +66,13 @@ pub struct Peers {
     local: SocketAddr,
     pub(super) mux: Mux,
     pub(super) calls: Calls<Waiter>,
+    /// The operation whose messages are counted, and their bytes so far.
+    metered: Option<(Key, u64)>,
 }
 
 impl Peers {
     pub fn new(id: Id, local: SocketAddr, mux: Mux) -> Self {
-        Peers { id, local, mux, calls: Calls::default() }
+        Peers { id, local, mux, calls: Calls::default(), metered: None }
     }
 
     /// Whether the node's socket can send to `addr` at all.
@@ -157,18 +159,51 @@ impl Peers {
             repeated,
         });
         let least = match method {
-            Method::FindNode { .. } | Method::FindValue { .. } if !self.mux.is_proven(connection) => {
+            Method::FindNode { .. } | Method::FindValue { .. } | Method::OfferValues { .. }
+                if !self.mux.is_proven(connection) =>
+            {
                 opening_length(ctx.config.k, addr.is_ipv4())
             }
             _ => 0,
         };
-        if matches!(method, Method::StoreValue { .. }) {
+        if matches!(method, Method::StoreValue { .. } | Method::HandOn { .. }) {
             self.mux.hold(ctx, connection);
         }
         // A value that fits `max_value_size` fits a message, so this cannot fail;
         // if it did, the call would end at its timeout.
-        self.send(ctx, connection, |out| message::padded_request(out, &tid, &sender, method, least).is_ok());
+        let length = self.send(ctx, connection, |out| {
+            let _ = message::padded_request(out, &tid, &sender, method, least);
+            out.len()
+        });
+        self.meter(waiter, length);
         self.mux.expect(ctx, connection, key);
+    }
+
+    /// Counts the bytes of an operation's requests and their answers from now on.
+    pub fn start_meter(&mut self, operation: Key) {
+        self.metered = Some((operation, 0));
+    }
+
+    /// Says how many they were.
+    pub fn stop_meter(&mut self) -> u64 {
+        self.metered.take().map_or(0, |(_, bytes)| bytes)
+    }
+
+    /// An answer of so many bytes has come.
+    pub fn meter_answer(&mut self, connection: Key, tid: &[u8], length: usize) {
+        if self.metered.is_some()
+            && let Some(call) = self.calls.find(tid, connection).and_then(|key| self.calls.get(key))
+        {
+            self.meter(call.waiter, length);
+        }
+    }
+
+    fn meter(&mut self, waiter: Waiter, length: usize) {
+        if let (Some((metered, bytes)), Waiter::Step(operation)) = (&mut self.metered, waiter)
+            && *metered == operation
+        {
+            *bytes += length as u64;
+        }
     }
 
     /// How long to wait for an answer over a connection until it is late, and until its peer

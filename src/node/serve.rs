@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use crate::contact::Contact;
 use crate::context::Key;
@@ -35,34 +36,68 @@ impl Node {
             Method::Ping => self.peers.reply(&mut world.ctx, connection, |out, own| {
                 message::response_empty(out, tid, own);
             }),
-            Method::FindNode { target } => self.answer_with_nodes(world, connection, from, request, &target),
+            Method::FindNode { target } => {
+                self.answer_with_nodes(world, connection, from, request, &target, None);
+            }
+            Method::OfferValues { key, offer } => {
+                let caller = Contact { id: request.sender, addr: from };
+                let is_known = self.table.get(&caller.id).is_some_and(|entry| entry.contact == caller);
+                let is_there = is_known || self.peers.mux.is_proven(connection);
+                let wants = self.weigh_offer(world, is_there, &key, offer);
+                self.answer_with_nodes(world, connection, from, request, &key, wants.as_deref());
+            }
             Method::FindValue { key } => self.find_value(world, connection, from, request, &key),
             // Whoever may be at another address than he claims leaves nothing here. Peers of
             // 2003 send nothing before they have shown that they are there; ours, no value.
-            Method::StoreValue { .. } if !self.peers.mux.is_proven(connection) => {
+            Method::StoreValue { .. } | Method::HandOn { .. } if !self.peers.mux.is_proven(connection) => {
                 self.refuse(world, connection, tid, "you have not shown that you are where you say");
             }
-            Method::StoreValue { key, value } => match self.take_value(world, &key, value) {
-                Ok(()) => self.promise(world, Waiting::Reply(connection, tid.to_vec())),
-                Err(refusal) => self.refuse(world, connection, tid, refusal),
-            },
+            Method::StoreValue { key, value } => {
+                let taken = self.take_value(world, &key, value, None);
+                self.confirm(world, connection, tid, taken);
+            }
+            Method::HandOn { key, value, age } => {
+                let taken = self.take_value(world, &key, value, Some(age));
+                self.confirm(world, connection, tid, taken);
+            }
         }
         self.greet(world, connection, request.sender, from);
     }
 
-    /// Stores a value, for others or for ourselves. It is kept once it is
-    /// committed. `Err`: why not, in words.
+    fn confirm(
+        &mut self,
+        world: &mut World<'_>,
+        connection: Key,
+        tid: &[u8],
+        taken: Result<(), &'static str>,
+    ) {
+        match taken {
+            Ok(()) => self.promise(world, Waiting::Reply(connection, tid.to_vec())),
+            Err(refusal) => self.refuse(world, connection, tid, refusal),
+        }
+    }
+
+    /// Stores a value, for others or for ourselves; `age`: how many seconds ago it was
+    /// published, when it is handed on. It is kept once it is committed. `Err`: why not, in
+    /// words.
     pub(super) fn take_value(
         &mut self,
         world: &mut World<'_>,
         key: &Id,
         value: &[u8],
+        age: Option<u32>,
     ) -> Result<(), &'static str> {
+        let passed = Duration::from_secs(age.unwrap_or(0).into());
         if value.len() > world.ctx.config.max_value_size {
             return Err("the value is larger than this node takes");
+        } else if passed >= world.ctx.config.value_lifetime {
+            return Err("the value is older than this node keeps any");
         }
-        match world.store.put(&mut self.resident, key, value, world.ctx.unix) {
-            Ok(Put::Added | Put::Renewed) => Ok(()),
+        match world.store.put(&mut self.resident, key, value, world.ctx.unix.minus(passed)) {
+            Ok(Put::Added | Put::Renewed) => {
+                self.note_held(world, *key, age.is_some());
+                Ok(())
+            }
             Ok(Put::KeyFull) => Err("this node holds as many values for the key as it takes"),
             Ok(Put::StoreFull) => Err("this node has no room for the value"),
             Err(error) => {
@@ -106,7 +141,7 @@ impl Node {
             return self.refuse(world, connection, request.tid, "this node cannot read its values now");
         }
         if values.is_empty() {
-            return self.answer_with_nodes(world, connection, from, request, key);
+            return self.answer_with_nodes(world, connection, from, request, key, None);
         }
         // Others nearby may hold other values. They are named only where that takes no value's
         // room: whoever is told of none asks for them.
@@ -129,6 +164,7 @@ impl Node {
         from: SocketAddr,
         request: &Request<'_>,
         target: &Id,
+        wants: Option<&[u8]>,
     ) {
         let k = world.ctx.config.k;
         let mut nodes = Vec::with_capacity(k + 1);
@@ -141,7 +177,7 @@ impl Node {
         }
         retain_useful(&mut nodes, k, request, from);
         self.peers.reply(&mut world.ctx, connection, |out, own| {
-            message::response_nodes(out, request.tid, own, &nodes);
+            message::response_nodes_and_wants(out, request.tid, own, &nodes, wants);
         });
     }
 

@@ -49,6 +49,7 @@ impl Node {
             self.upkeep.targets.push(self.id);
             self.refresh_next(world);
         }
+        self.start_custody(world);
         self.settle(world);
     }
 
@@ -92,6 +93,7 @@ impl Node {
                 }
                 self.arm_refresh(&mut world.ctx);
             }
+            Due::Custody => self.attend(world),
             Due::Connection(_) | Due::Idle | Due::Call(_) | Due::Operation(_) => {}
         }
     }
@@ -140,6 +142,7 @@ impl Node {
 
     fn end_all(&mut self, world: &mut World<'_>) {
         self.upkeep.targets.clear();
+        self.end_custody(&mut world.ctx);
         self.fail_all(world, &OperationError::Closed);
         self.peers.clear(&mut world.ctx);
         let Upkeep { expiry, checkpoint, refresh, .. } = &mut self.upkeep;

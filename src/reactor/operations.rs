@@ -69,7 +69,11 @@ impl<D> Reactor<D> {
     }
 
     /// Stores `value` under `key` on the nodes nearest to it. The outcome names
-    /// those that accepted it, with the address at which each was reached.
+    /// those that accepted it, with the address at which each was reached. If it
+    /// is a success, the value is stored again every
+    /// [`Config::renew_interval`](crate::Config::renew_interval) until it is
+    /// [withdrawn](Self::withdraw) or the node is closed; a node with a file takes
+    /// that up again when it is started anew.
     pub fn store_value(
         &mut self,
         node: NodeKey,
@@ -81,6 +85,18 @@ impl<D> Reactor<D> {
         let now = self.driver.now();
         let key = self.driver.engine.store_value(now, node, key, value, timeout);
         self.remember(key, Callback::Contacts(Box::new(f)))
+    }
+
+    /// Renews a value no more that [`store_value`](Self::store_value) has stored;
+    /// its holders forget it in time. Says whether it was renewed until now: not
+    /// while the operation that stores it is still under way.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be written; the value may be renewed as before.
+    pub fn withdraw(&mut self, node: NodeKey, key: Id, value: &[u8]) -> Result<bool, StoreError> {
+        let now = self.driver.now();
+        self.driver.engine.withdraw(now, node, key, value)
     }
 
     /// Looks for the values under `key`. `f` is called with each batch of new

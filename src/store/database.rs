@@ -116,7 +116,12 @@ impl Database {
     pub fn move_out(&mut self, who: Resident) -> Result<(), StoreError> {
         if self.room == Room::ForAll {
             self.write(|connection| {
-                for statement in [schema::DELETE_VALUES, schema::DELETE_CONTACTS, schema::DELETE_NODE] {
+                for statement in [
+                    schema::DELETE_VALUES,
+                    schema::DELETE_PUBLISHED,
+                    schema::DELETE_CONTACTS,
+                    schema::DELETE_NODE,
+                ] {
                     connection.execute(statement, [who.number])?;
                 }
                 give_back_pages(connection)
@@ -312,15 +317,23 @@ impl Database {
 
     /// Does some work, and rolls back if it fails: SQLite may or may not have
     /// done so itself, and afterwards there is but one case.
-    fn read<T>(&mut self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    pub(super) fn read<T>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
         work(&self.connection).map_err(|error| {
             self.roll_back();
+            // What a failing disk gave must not be taken for what is in the file later.
+            let _ = self.connection.execute_batch(schema::FORGET_PAGES);
             fault(error)
         })
     }
 
     /// The same inside a transaction, which is opened if there is none yet.
-    fn write<T>(&mut self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    pub(super) fn write<T>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
         if !self.has_uncommitted() {
             self.read(|connection| connection.execute_batch(schema::BEGIN))?;
         }
@@ -328,7 +341,7 @@ impl Database {
     }
 
     /// Counts a node's values anew if writes were undone since it was counted.
-    fn settle(&mut self, who: &mut Resident) -> Result<(), StoreError> {
+    pub(super) fn settle(&mut self, who: &mut Resident) -> Result<(), StoreError> {
         if who.rollbacks == self.rollbacks { Ok(()) } else { self.count(who) }
     }
 
@@ -339,6 +352,11 @@ impl Database {
             let mut rows = statement.query([who.number])?;
             while let Some(row) = rows.next()? {
                 who.add(Id::new(row.get(0)?), row.get::<_, u32>(1)?.into());
+            }
+            let mut statement = connection.prepare(schema::PUBLISHED_SIZES)?;
+            let mut rows = statement.query([who.number])?;
+            while let Some(row) = rows.next()? {
+                who.add_published(row.get::<_, u32>(0)?.into());
             }
             Ok(())
         })?;

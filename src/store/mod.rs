@@ -13,8 +13,9 @@
 //! crates would be needed. A present key takes 9 µs, and would take 7.5.)
 //!
 //! Calls on [`Database`] are in three families. Getters: [`Database::values`],
-//! [`Database::contacts`], [`Database::has_uncommitted`]. Writes:
-//! [`Database::put`], [`Database::expire`], [`Database::save_contacts`]; the first
+//! [`Database::contacts`], [`Database::has_uncommitted`], … Writes:
+//! [`Database::put`], [`Database::expire`], [`Database::publish`],
+//! [`Database::withdraw`], [`Database::save_contacts`]; the first
 //! one opens a transaction, which later ones join and reads see into. And
 //! [`Database::commit`], which ends it; what was written counts only then.
 //! Whoever answers others commits before the answers go out.
@@ -24,10 +25,13 @@
 
 mod database;
 mod fault;
+mod held;
 mod opening;
+mod published;
 mod resident;
 mod schema;
 
 pub use database::Database;
+pub use published::Published;
 pub use resident::{Limits, Put, Resident, VALUE_OVERHEAD};
 pub use schema::QUERIES;

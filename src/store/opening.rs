@@ -181,15 +181,30 @@ fn check(connection: &Connection) -> Result<(), StoreError> {
     if version > schema::VERSION {
         return Err(StoreError::TooNew(version));
     }
-    if version < schema::VERSION {
+    if version < schema::OLDEST {
         return Err(StoreError::Damaged(format!("there never was a schema {version}")));
     }
-    check_schema(connection)?;
+    let up_to_date = version == schema::VERSION;
+    check_schema(connection, if up_to_date { &schema::TABLES } else { old_tables() })?;
     let verdict: String = answer(connection, schema::CHECK_INTEGRITY)?;
     if verdict != "ok" {
         return Err(StoreError::Damaged(verdict));
     }
-    check_rows(connection)
+    check_rows(connection, up_to_date)?;
+    // Only what has turned out to be sound is changed.
+    if up_to_date { Ok(()) } else { bring_up_to_date(connection) }
+}
+
+fn old_tables() -> &'static [&'static str] {
+    &schema::TABLES[..schema::TABLES_OF_VERSION_1]
+}
+
+/// Gives a database of version 1 what is new since then, in the transaction that is open.
+fn bring_up_to_date(connection: &Connection) -> Result<(), StoreError> {
+    for table in &schema::TABLES[schema::TABLES_OF_VERSION_1..] {
+        connection.execute_batch(table).map_err(fault)?;
+    }
+    connection.execute_batch(&format!("PRAGMA user_version = {}", schema::VERSION)).map_err(fault)
 }
 
 fn check_mark(connection: &Connection) -> Result<(), StoreError> {
@@ -197,17 +212,17 @@ fn check_mark(connection: &Connection) -> Result<(), StoreError> {
     if mark == schema::APPLICATION_ID { Ok(()) } else { Err(StoreError::Foreign) }
 }
 
-fn check_schema(connection: &Connection) -> Result<(), StoreError> {
+fn check_schema(connection: &Connection, tables: &[&str]) -> Result<(), StoreError> {
     let mut found = 0;
     each(connection, schema::OBJECTS, |row| {
         let (kind, name, sql): (String, String, Option<String>) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        if !sql.is_some_and(|sql| schema::TABLES.contains(&sql.as_str())) {
+        if !sql.is_some_and(|sql| tables.contains(&sql.as_str())) {
             return Ok(Some(format!("the {kind} `{name}` is not as this version makes it")));
         }
         found += 1;
         Ok(None)
     })?;
-    if found == schema::TABLES.len() {
+    if found == tables.len() {
         Ok(())
     } else {
         Err(StoreError::Damaged("a table or an index is missing".to_owned()))
@@ -216,7 +231,7 @@ fn check_schema(connection: &Connection) -> Result<(), StoreError> {
 
 /// What `integrity_check` cannot know: one node per file, no rows of others,
 /// values that match their digests, hosts that are addresses.
-fn check_rows(connection: &Connection) -> Result<(), StoreError> {
+fn check_rows(connection: &Connection, up_to_date: bool) -> Result<(), StoreError> {
     let mut numbers = Vec::new();
     each(connection, schema::NODES, |row| {
         numbers.push(row.get::<_, i64>(0)?);
@@ -227,7 +242,7 @@ fn check_rows(connection: &Connection) -> Result<(), StoreError> {
         [node] => Some(node),
         _ => return Err(StoreError::Damaged("there is more than one node in it".to_owned())),
     };
-    each(connection, schema::ALL_VALUES, |row| {
+    let value = |row: &Row<'_>| {
         let digest: [u8; ID_BYTES] = row.get(1)?;
         let value = row.get_ref(2)?.as_blob()?;
         if node != Some(row.get(0)?) {
@@ -237,7 +252,11 @@ fn check_rows(connection: &Connection) -> Result<(), StoreError> {
             return Ok(Some("a value does not match its digest".to_owned()));
         }
         Ok(None)
-    })?;
+    };
+    each(connection, schema::ALL_VALUES, value)?;
+    if up_to_date {
+        each(connection, schema::ALL_PUBLISHED, value)?;
+    }
     each(connection, schema::ALL_CONTACTS, |row| {
         if node != Some(row.get(0)?) {
             return Ok(Some("there is a contact of no node in it".to_owned()));

@@ -19,11 +19,17 @@ pub struct Limits {
     pub max_values_per_key: usize,
     /// Bytes in all, each value counted with [`VALUE_OVERHEAD`].
     pub max_stored_bytes: u64,
+    /// Bytes in all of what the owner stored and the node renews, counted so, too.
+    pub max_renewed_bytes: u64,
 }
 
 impl From<&Config> for Limits {
     fn from(config: &Config) -> Self {
-        Limits { max_values_per_key: config.max_values_per_key, max_stored_bytes: config.max_stored_bytes }
+        Limits {
+            max_values_per_key: config.max_values_per_key,
+            max_stored_bytes: config.max_stored_bytes,
+            max_renewed_bytes: config.max_renewed_bytes,
+        }
     }
 }
 
@@ -42,7 +48,7 @@ pub enum Put {
 
 /// One node's place in a [`Database`](super::Database), and what it must know of
 /// its values without asking. Belongs to the node; works with the database that
-/// made it and with no other. About 120 bytes, and 30 to 60 for each key that
+/// made it and with no other. About 150 bytes, and 30 to 60 for each key that
 /// has values.
 #[derive(Debug)]
 pub struct Resident {
@@ -54,13 +60,26 @@ pub struct Resident {
     pub(super) rollbacks: u64,
     values: u64,
     bytes: u64,
+    /// Of what the owner stored, how many values, and their bytes.
+    published: u64,
+    published_bytes: u64,
     /// How many values each key has; keys without any are not in it.
     keys: HashMap<Id, u32>,
 }
 
 impl Resident {
     pub(super) fn new(number: i64, id: Id, limits: Limits, rollbacks: u64) -> Self {
-        Resident { number, id, limits, rollbacks, values: 0, bytes: 0, keys: HashMap::new() }
+        Resident {
+            number,
+            id,
+            limits,
+            rollbacks,
+            values: 0,
+            bytes: 0,
+            published: 0,
+            published_bytes: 0,
+            keys: HashMap::new(),
+        }
     }
 
     /// The node's id.
@@ -82,6 +101,38 @@ impl Resident {
     /// What counts towards [`Limits::max_stored_bytes`], in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// How many values are renewed.
+    pub fn published(&self) -> u64 {
+        self.published
+    }
+
+    /// How many values the key has, expired ones that were not deleted yet included.
+    pub fn values_of(&self, key: &Id) -> usize {
+        self.keys.get(key).map_or(0, |&count| count as usize)
+    }
+
+    /// Whether the key has room for one more value of `length` bytes.
+    pub fn has_room(&self, key: &Id, length: usize) -> bool {
+        self.refusal(key, length as u64).is_none()
+    }
+
+    /// Whether one more value of that length can be renewed.
+    pub(super) fn may_publish(&self, length: u64) -> bool {
+        self.published_bytes.saturating_add(charge(length)) <= self.limits.max_renewed_bytes
+    }
+
+    /// Counts a value that is renewed from now on.
+    pub(super) fn add_published(&mut self, length: u64) {
+        self.published = self.published.saturating_add(1);
+        self.published_bytes = self.published_bytes.saturating_add(charge(length));
+    }
+
+    /// Counts a value that is renewed no more.
+    pub(super) fn remove_published(&mut self, length: u64) {
+        self.published = self.published.saturating_sub(1);
+        self.published_bytes = self.published_bytes.saturating_sub(charge(length));
     }
 
     /// Whether the key has any value, expired or not.
@@ -136,6 +187,8 @@ impl Resident {
         self.keys.clear();
         self.values = 0;
         self.bytes = 0;
+        self.published = 0;
+        self.published_bytes = 0;
     }
 }
 

@@ -7,6 +7,7 @@
 //! sqlite> SELECT hex(id) FROM node;
 //! sqlite> SELECT hex(key), datetime(time, 'unixepoch'), length(value) FROM value;
 //! sqlite> SELECT hex(id), host, port FROM contact;
+//! sqlite> SELECT hex(key), datetime(time, 'unixepoch'), length(value) FROM published;
 //! ```
 //!
 //! SQLite 3.37 or newer is needed, for `STRICT`.
@@ -15,7 +16,13 @@
 pub(super) const APPLICATION_ID: i64 = 0x4b68_7368;
 
 /// The version of [`TABLES`] (`PRAGMA user_version`).
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
+
+/// The oldest version that is taken, and brought up to the present one.
+pub(super) const OLDEST: i64 = 1;
+
+/// How many of [`TABLES`] version 1 had: the first ones. It had no `published`.
+pub(super) const TABLES_OF_VERSION_1: usize = 4;
 
 /// The tables, each statement just as SQLite keeps it in `sqlite_schema`: a
 /// file whose statements differ is not taken. The checks on lengths and types
@@ -27,8 +34,11 @@ pub(super) const VERSION: i64 = 1;
 /// instead of 1.4, and finding one of 64 KiB six times as long.
 ///
 /// Ids, keys and digests (SHA-1 of the value) are 20 bytes, `time` is seconds
-/// since 1970, when the value was last stored.
-pub(super) const TABLES: [&str; 4] = [
+/// since 1970, when the value was last stored: by its publisher, whoever handed it on.
+///
+/// `value` is what the node holds for others, `published` what its owner stored through it
+/// and it renews; `time` there is when that was done last.
+pub(super) const TABLES: [&str; 5] = [
     "CREATE TABLE node (
     number INTEGER PRIMARY KEY,
     id BLOB NOT NULL CHECK (length(id) = 20)
@@ -50,6 +60,15 @@ pub(super) const TABLES: [&str; 4] = [
     UNIQUE (node, key, digest)
 ) STRICT",
     "CREATE INDEX value_by_time ON value (node, time)",
+    "CREATE TABLE published (
+    number INTEGER PRIMARY KEY,
+    node INTEGER NOT NULL,
+    key BLOB NOT NULL CHECK (length(key) = 20),
+    digest BLOB NOT NULL CHECK (length(digest) = 20),
+    time INTEGER NOT NULL,
+    value BLOB NOT NULL,
+    UNIQUE (node, key, digest)
+) STRICT",
 ];
 
 /// For every connection. A file may come from anywhere: its schema gets no say
@@ -93,6 +112,8 @@ pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const COMMIT: &str = "COMMIT";
 pub(super) const ROLLBACK: &str = "ROLLBACK";
 
+/// Lets go of the pages in memory that were not changed, of a file only.
+pub(super) const FORGET_PAGES: &str = "PRAGMA shrink_memory";
 pub(super) const PAGES: &str = "PRAGMA page_count";
 pub(super) const FREE_PAGES: &str = "PRAGMA freelist_count";
 /// Gives back the pages of one call's share. One step is one page.
@@ -117,6 +138,7 @@ pub(super) const ADD_NODE: &str = "INSERT INTO node (id) VALUES (?1)";
 pub(super) const DELETE_NODE: &str = "DELETE FROM node WHERE number = ?1";
 
 pub(super) const ALL_VALUES: &str = "SELECT node, digest, value FROM value";
+pub(super) const ALL_PUBLISHED: &str = "SELECT node, digest, value FROM published";
 pub(super) const ALL_CONTACTS: &str = "SELECT node, host FROM contact";
 
 /// What a node holds, key by key; the length of a value is known without
@@ -142,6 +164,34 @@ pub(super) const OLDEST_VALUES: &str = "
 pub(super) const DELETE_VALUE: &str = "DELETE FROM value WHERE number = ?1";
 pub(super) const DELETE_VALUES: &str = "DELETE FROM value WHERE node = ?1";
 
+/// The keys that have values.
+pub(super) const KEYS: &str = "SELECT DISTINCT key FROM value WHERE node = ?1";
+/// Values of a key without themselves, from a digest on.
+pub(super) const HELD_FROM: &str = "
+    SELECT digest, time FROM value
+    WHERE node = ?1 AND key = ?2 AND digest >= ?3 AND +time > ?4 ORDER BY digest LIMIT ?5";
+/// The same, for those before the digest.
+pub(super) const HELD_BEFORE: &str = "
+    SELECT digest, time FROM value
+    WHERE node = ?1 AND key = ?2 AND digest < ?3 AND +time > ?4 ORDER BY digest LIMIT ?5";
+/// When a value was stored whose digest is in a range that it has for itself.
+pub(super) const STORED: &str = "
+    SELECT time FROM value WHERE node = ?1 AND key = ?2 AND digest BETWEEN ?3 AND ?4 LIMIT 1";
+pub(super) const VALUE: &str = "
+    SELECT value, time FROM value WHERE node = ?1 AND key = ?2 AND digest = ?3";
+
+pub(super) const PUBLISHED_SIZES: &str = "SELECT length(value) FROM published WHERE node = ?1";
+pub(super) const PUBLISHED: &str = "SELECT number, time FROM published WHERE node = ?1";
+pub(super) const PUBLISHED_VALUE: &str = "
+    SELECT key, value FROM published WHERE number = ?1 AND node = ?2";
+pub(super) const FIND_PUBLISHED: &str = "
+    SELECT number, length(value) FROM published WHERE node = ?1 AND key = ?2 AND digest = ?3";
+pub(super) const PUBLISH_AGAIN: &str = "UPDATE published SET time = ?2 WHERE number = ?1";
+pub(super) const PUBLISH: &str = "
+    INSERT INTO published (node, key, digest, time, value) VALUES (?1, ?2, ?3, ?4, ?5)";
+pub(super) const WITHDRAW: &str = "DELETE FROM published WHERE number = ?1";
+pub(super) const DELETE_PUBLISHED: &str = "DELETE FROM published WHERE node = ?1";
+
 pub(super) const CONTACTS: &str = "SELECT id, host, port FROM contact WHERE node = ?1 ORDER BY id";
 pub(super) const DELETE_CONTACTS: &str = "DELETE FROM contact WHERE node = ?1";
 pub(super) const ADD_CONTACT: &str = "
@@ -149,7 +199,7 @@ pub(super) const ADD_CONTACT: &str = "
 
 /// The statements that run again and again, for the test that none of them
 /// scans a table.
-pub const QUERIES: [&str; 10] = [
+pub const QUERIES: [&str; 22] = [
     SIZES,
     VALUES_FROM,
     VALUES_BEFORE,
@@ -160,4 +210,16 @@ pub const QUERIES: [&str; 10] = [
     CONTACTS,
     DELETE_CONTACTS,
     DELETE_NODE,
+    KEYS,
+    HELD_FROM,
+    HELD_BEFORE,
+    STORED,
+    VALUE,
+    PUBLISHED_SIZES,
+    PUBLISHED,
+    PUBLISHED_VALUE,
+    FIND_PUBLISHED,
+    PUBLISH_AGAIN,
+    WITHDRAW,
+    DELETE_PUBLISHED,
 ];

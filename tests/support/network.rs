@@ -64,8 +64,10 @@ pub fn polite() -> Habit {
     Box::new(|own, _, message, out| {
         if let Message::Request(Request { tid, method, .. }) = message {
             match method {
-                Method::Ping | Method::StoreValue { .. } => message::response_empty(out, tid, own),
-                Method::FindNode { .. } | Method::FindValue { .. } => {
+                Method::Ping | Method::StoreValue { .. } | Method::HandOn { .. } => {
+                    message::response_empty(out, tid, own);
+                }
+                Method::FindNode { .. } | Method::OfferValues { .. } | Method::FindValue { .. } => {
                     message::response_nodes(out, tid, own, &[]);
                 }
             }
@@ -83,7 +85,9 @@ pub fn names(nodes: Vec<Contact>) -> Habit {
     let mut polite = polite();
     Box::new(move |own, from, message, out| match message {
         Message::Request(Request {
-            tid, method: Method::FindNode { .. } | Method::FindValue { .. }, ..
+            tid,
+            method: Method::FindNode { .. } | Method::OfferValues { .. } | Method::FindValue { .. },
+            ..
         }) => {
             message::response_nodes(out, tid, own, &nodes);
         }

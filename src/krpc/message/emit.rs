@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{Fault, MAX_HOST, MAX_NODES, MAX_TID, Method};
+use super::{Fault, MAX_HOST, MAX_NODES, MAX_OFFERED, MAX_TID, Method};
 use crate::bencode::{Encoder, bytes_len};
 use crate::config::MAX_NETSTRING;
 use crate::contact::Contact;
@@ -68,8 +68,10 @@ fn write_request(
 ) -> Result<(), TooLong> {
     let (key, target, value) = match *method {
         Method::Ping => (None, None, None),
-        Method::FindNode { target } => (None, Some(target), None),
-        Method::StoreValue { key, value } => (Some(key), None, Some(value)),
+        Method::FindNode { target } | Method::OfferValues { key: target, .. } => (None, Some(target), None),
+        Method::StoreValue { key, value } | Method::HandOn { key, value, .. } => {
+            (Some(key), None, Some(value))
+        }
         Method::FindValue { key } => (Some(key), None, None),
     };
     let length = value.map_or(0, <[u8]>::len);
@@ -77,6 +79,9 @@ fn write_request(
         return Err(TooLong { limit: MAX_BODY });
     }
     message(out, length, |message| {
+        if let Method::HandOn { age, .. } = method {
+            message.key(b"age").int((*age).into());
+        }
         message.key(b"arg").dict();
         if let Some(key) = key {
             message.key(b"key").bytes(key.as_bytes());
@@ -89,6 +94,9 @@ fn write_request(
             message.key(b"value").bytes(value);
         }
         message.end();
+        if let Method::OfferValues { offer, .. } = method {
+            message.key(b"offer").bytes(offer.as_bytes());
+        }
         if let Some(length) = padding {
             message.key(b"pad").bytes(&PADDING[..length.min(PADDING.len())]);
         }
@@ -109,12 +117,27 @@ pub fn response_empty(out: &mut Vec<u8>, tid: &[u8], sender: &Contact) {
 /// Appends to `out` a response that names `nodes`, nearest first. Of more than
 /// [`MAX_NODES`] the first go in.
 pub fn response_nodes(out: &mut Vec<u8>, tid: &[u8], sender: &Contact, nodes: &[Contact]) {
+    response_nodes_and_wants(out, tid, sender, nodes, None);
+}
+
+/// As [`response_nodes`], and says which of the offered values would be taken: their places,
+/// a byte each, of which the first [`MAX_OFFERED`] go in.
+pub fn response_nodes_and_wants(
+    out: &mut Vec<u8>,
+    tid: &[u8],
+    sender: &Contact,
+    nodes: &[Contact],
+    wants: Option<&[u8]>,
+) {
     bounded(message(out, nodes.len().min(MAX_NODES) * USUAL_NODE, |message| {
         message.key(b"rsp").dict().key(b"nodes").list();
         for node in nodes.iter().take(MAX_NODES) {
             contact(message, node);
         }
         contact(message.end().key(b"sender"), sender);
+        if let Some(wants) = wants {
+            message.key(b"wants").bytes(&wants[..wants.len().min(MAX_OFFERED)]);
+        }
         envelope(message.end(), tid, b"rsp");
     }));
 }

@@ -11,7 +11,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "scenario {}: {} nodes, seed {}", self.name, self.nodes, self.seed)?;
         let (span, trip) = (Seconds(self.span), Millis(self.round_trip));
-        writeln!(f, "virtual time: {span} s; the usual round trip: {trip} ms; crashed nodes: {}", self.crashed)?;
+        writeln!(
+            f,
+            "virtual time: {span} s; the usual round trip: {trip} ms; crashed nodes: {}",
+            self.crashed
+        )?;
         self.tally(f, "joined", &self.joins)?;
         for phase in &self.phases {
             let when = if phase.name == "all" { String::new() } else { format!(" ({})", phase.name) };
@@ -39,8 +43,22 @@ impl Report {
     pub fn head() -> String {
         let columns = format!(
             "{:14} {:>7} {:>19} {:>5} {:>6} {:>7} {:>7} {:>5} {:>6} {:>6} {:>6} {:>6} {:>15} {:>15} {:>8} {:>6}",
-            "scenario", "nodes", "nodes found", "hops", "asked", "dgrams", "bytes", "p50", "p90", "p99", "p99.9",
-            "max", "stored", "values found", "B/s/node", "dead %",
+            "scenario",
+            "nodes",
+            "nodes found",
+            "hops",
+            "asked",
+            "dgrams",
+            "bytes",
+            "p50",
+            "p90",
+            "p99",
+            "p99.9",
+            "max",
+            "stored",
+            "values found",
+            "B/s/node",
+            "dead %",
         );
         format!("{columns}  digest")
     }

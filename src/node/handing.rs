@@ -1,0 +1,280 @@
+//! Handing values on: a holder asks the K nodes nearest to a key which of its values they
+//! lack, and gives them those, with their age.
+//!
+//! The question is a lookup of the key whose requests carry an offer, see
+//! [`Method::OfferValues`]. Who answers it by saying what it wants understands ages, and only
+//! such a peer is handed a value. It asks about as often as holders come and go: where one
+//! in four of the K lacks something, twice as often the next time; where none does, less and
+//! less often. Of the holders, one is enough: whoever hears an offer of all that it holds
+//! itself puts its own question off.
+
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::contact::Contact;
+use crate::id::Id;
+use crate::krpc::message::{MAX_OFFERED, Method, Offer, Response};
+use crate::lookup::{Goal, Lookup};
+use crate::node::client::holders;
+use crate::node::custody::due_in;
+use crate::node::operation::Task;
+use crate::node::{Node, World};
+use crate::publish::Publish;
+use crate::time::UnixTime;
+
+/// The least time between two checks of a key, in seconds.
+const LEAST_INTERVAL: u16 = 60;
+/// One of so many nodes that lacks something makes a key's checks more frequent.
+const MANY: usize = 4;
+/// A holder that is not among the K nearest, which lack nothing, looks again only after so
+/// many times the longest interval: they look after the key, and it is there in case that
+/// all of them go at once.
+const FAR: u32 = 4;
+/// A value in the last part of its life is not worth handing on: 22 minutes of 24 hours.
+const LAST_PART: u32 = 64;
+/// A peer wants a value that it has when that makes it younger by such a part of its life.
+const YOUNGER_PART: u32 = 10;
+/// What one check makes a node hand on is as much as its budget is for so many seconds, or
+/// one value; the rest waits for the next check, so that no key holds up all others.
+const SHARE: u64 = 120;
+
+/// A question under way.
+#[derive(Debug)]
+pub(super) struct Check {
+    pub lookup: Lookup,
+    key: Id,
+    /// Digests of the values offered.
+    offered: Vec<Id>,
+    offer: Vec<u8>,
+    /// What those who have answered would take, a bit for each value.
+    wants: Vec<(Id, u64)>,
+}
+
+/// What is still to be handed on of one key.
+#[derive(Debug)]
+pub(super) struct Plan {
+    key: Id,
+    /// Digests of values with those who lack them, the next one last.
+    values: Vec<(Id, Vec<Contact>)>,
+    /// How many bytes more.
+    room: u64,
+}
+
+impl Check {
+    pub fn method(&self) -> Method<'_> {
+        match Offer::new(&self.offer) {
+            Some(offer) => Method::OfferValues { key: self.key, offer },
+            None => Method::FindNode { target: self.key },
+        }
+    }
+
+    /// A peer that was asked has answered.
+    pub fn note_wants(&mut self, from: &Contact, response: &Response<'_>) {
+        if let Some(wanted) = response.wants(self.offered.len())
+            && self.wants.iter().all(|(id, _)| *id != from.id)
+        {
+            self.wants.push((from.id, wanted));
+        }
+    }
+
+    fn wants_of(&self, id: &Id) -> u64 {
+        self.wants.iter().find(|(other, _)| other == id).map_or(0, |(_, wanted)| *wanted)
+    }
+}
+
+impl Node {
+    /// A value was stored here; `handed_on`: by another holder.
+    pub(super) fn note_held(&mut self, world: &mut World<'_>, key: Id, handed_on: bool) {
+        let Some(longest) = longest(world.ctx.config) else { return };
+        let custody = self.custody.get_or_insert_default();
+        match custody.checks.get(&key) {
+            Some(check) => {
+                // Who stores a value gives it to all K, as Kademlia assumes (section 2.5).
+                let due = next_due(world, check.interval);
+                custody.checks.postpone(&key, due);
+            }
+            None => {
+                // That it was handed on shows that holders come and go.
+                let interval = if handed_on { longest / 2 } else { longest };
+                let interval = interval.max(LEAST_INTERVAL.min(longest));
+                custody.checks.set(key, next_due(world, interval), interval);
+            }
+        }
+        self.arm_custody(&mut world.ctx);
+    }
+
+    /// Takes up the keys of the values that were there before.
+    pub(super) fn restore_checks(&mut self, world: &mut World<'_>) {
+        let Some(longest) = longest(world.ctx.config) else { return };
+        if self.resident.values() == 0 {
+            return;
+        }
+        match world.store.keys(&self.resident) {
+            Ok(keys) => {
+                let custody = self.custody.get_or_insert_default();
+                for key in keys {
+                    let due = due_in(&mut world.ctx, 1, longest.into());
+                    custody.checks.set(key, due, longest);
+                }
+            }
+            Err(error) => log::error!("node {}: values will not be handed on: {error}", self.id),
+        }
+    }
+
+    /// The operation that asks who lacks what of a key; `None` when there is nothing to offer.
+    pub(super) fn check(&mut self, world: &mut World<'_>, key: Id) -> Option<Task> {
+        let custody = self.custody.as_deref_mut()?;
+        let before = custody.checks.get(&key)?;
+        let config = world.ctx.config;
+        let stored_after = world.ctx.unix.minus(config.value_lifetime - config.value_lifetime / LAST_PART);
+        // Of a key with more values than fit, others each time.
+        let start = Id::random(world.ctx.rng);
+        let held = match world.store.held(&mut self.resident, &key, stored_after, &start, MAX_OFFERED) {
+            Ok(held) if held.is_empty() => {
+                custody.checks.remove(&key);
+                return None;
+            }
+            Ok(held) => held,
+            Err(error) => {
+                log::error!("node {}: values cannot be handed on: {error}", self.id);
+                custody.checks.set(key, next_due(world, before.interval), before.interval);
+                return None;
+            }
+        };
+        custody.checks.set(key, next_due(world, before.interval), before.interval);
+        custody.done.checks += 1;
+        let (mut offered, mut offer) = (Vec::with_capacity(held.len()), Vec::new());
+        for (digest, stored) in held {
+            Offer::add(&mut offer, &digest, age_on_arrival(stored, world.ctx.unix));
+            offered.push(digest);
+        }
+        let lookup = self.lookup(world, key, Goal::Closest);
+        Some(Task::Checking(Box::new(Check { lookup, key, offered, offer, wants: Vec::new() })))
+    }
+
+    /// A check is over: what was found lacking is to be handed on.
+    pub(super) fn check_ended(&mut self, world: &mut World<'_>, check: &Check) {
+        let own = self.peers.own_contact(&world.ctx);
+        let config = world.ctx.config;
+        let (Some(custody), Some(longest)) = (self.custody.as_deref_mut(), longest(config)) else { return };
+        let nearest = holders(&check.lookup, own, config.k);
+        let is_near = nearest.iter().any(|holder| holder.id == own.id);
+        let lacking = nearest.iter().filter(|holder| check.wants_of(&holder.id) != 0).count();
+        let Some(before) = custody.checks.get(&check.key) else { return };
+        let interval = match lacking {
+            // Nobody has answered: that says nothing.
+            0 if check.lookup.answered() == 0 => before.interval,
+            0 => before.interval.saturating_add(before.interval / 2),
+            many if many * MANY >= nearest.len() => before.interval / 2,
+            _ => before.interval,
+        };
+        let interval = interval.clamp(LEAST_INTERVAL.min(longest), longest);
+        let due = if lacking == 0 && !is_near {
+            due_in(&mut world.ctx, u32::from(longest) * FAR / 2, u32::from(longest) * FAR)
+        } else {
+            next_due(world, interval)
+        };
+        custody.checks.set(check.key, due, interval);
+        let wanted = |place: usize| {
+            let lacks = |holder: &&Contact| check.wants_of(&holder.id) >> place & 1 == 1;
+            nearest.iter().filter(lacks).copied().collect::<Vec<Contact>>()
+        };
+        let values = check.offered.iter().enumerate().map(|(place, digest)| (*digest, wanted(place)));
+        let values: Vec<_> = values.filter(|(_, holders)| !holders.is_empty()).collect();
+        if !values.is_empty() {
+            let room = config.upkeep_rate.saturating_mul(SHARE);
+            custody.plan = Some(Plan { key: check.key, values, room });
+        }
+    }
+
+    /// The operation that hands on the next value of the plan; `None` when it is gone.
+    pub(super) fn handing(&mut self, world: &mut World<'_>) -> Option<Task> {
+        let custody = self.custody.as_deref_mut()?;
+        let plan = custody.plan.as_mut()?;
+        let (key, next) = (plan.key, plan.values.pop());
+        let Some((digest, holders)) = next.filter(|_| plan.room > 0) else {
+            custody.plan = None;
+            return None;
+        };
+        match world.store.value(&mut self.resident, &key, &digest) {
+            Ok(Some((value, stored))) => {
+                plan.room = plan.room.saturating_sub((value.len() * holders.len()) as u64);
+                let publish = Publish::new(holders, world.ctx.config.concurrent_requests, 0);
+                Some(Task::Handing { publish, key, value, stored })
+            }
+            Ok(None) => None,
+            Err(error) => {
+                log::error!("node {}: a value cannot be handed on: {error}", self.id);
+                None
+            }
+        }
+    }
+
+    /// Another holder offers values: which of them would be taken? `None` when that cannot be
+    /// told. `is_there`: it is where it says, or at least somebody is who is known.
+    pub(super) fn weigh_offer(
+        &mut self,
+        world: &mut World<'_>,
+        is_there: bool,
+        key: &Id,
+        offer: Offer<'_>,
+    ) -> Option<Vec<u8>> {
+        let config = world.ctx.config;
+        let digests = offer.values().map(|value| value.digests());
+        let held = match world.store.times(&mut self.resident, key, digests) {
+            Ok(held) => held,
+            Err(error) => {
+                log::error!("node {}: values cannot be read: {error}", self.id);
+                return None;
+            }
+        };
+        let lifetime = seconds(config.value_lifetime);
+        let has_room = self.resident.has_room(key, config.max_value_size);
+        let (mut wants, mut known) = (Vec::new(), 0);
+        for (place, (value, held)) in offer.values().zip(held).enumerate() {
+            let stored = world.ctx.unix.0.saturating_sub(value.age.into());
+            let useful = i64::from(value.age) < lifetime - lifetime / i64::from(LAST_PART);
+            known += usize::from(held.is_some());
+            let lacking = match held {
+                None => has_room,
+                Some(held) => held.0.saturating_add(lifetime / i64::from(YOUNGER_PART)) < stored,
+            };
+            if useful && lacking {
+                wants.push(place as u8);
+            }
+        }
+        // Who offers all that is held here will see to it that others get it. One who cannot
+        // show that he is where he says could keep everybody from it at no cost.
+        if known > 0
+            && known >= self.resident.values_of(key).min(MAX_OFFERED)
+            && is_there
+            && let Some(custody) = self.custody.as_deref_mut()
+            && let Some(check) = custody.checks.get(key)
+        {
+            custody.checks.postpone(key, next_due(world, check.interval));
+        }
+        Some(wants)
+    }
+}
+
+/// A value's age in seconds when it arrives, rounded up, and a second more for the way: so
+/// it lives no longer for being handed on, through however many hands.
+pub(super) fn age_on_arrival(stored: UnixTime, now: UnixTime) -> u32 {
+    u32::try_from(now.0.saturating_sub(stored.0).max(0)).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+/// When a key with this interval is to be looked after next: at random, so that of its
+/// holders one comes first, and the others hear of it.
+fn next_due(world: &mut World<'_>, interval: u16) -> u32 {
+    due_in(&mut world.ctx, (interval / 2).into(), interval.into())
+}
+
+/// The longest interval in seconds; `None`: values are not handed on.
+fn longest(config: &Config) -> Option<u16> {
+    let interval = u16::try_from(config.hand_on_interval.as_secs()).unwrap_or(u16::MAX);
+    (interval > 0).then_some(interval)
+}
+
+fn seconds(span: Duration) -> i64 {
+    i64::try_from(span.as_secs()).unwrap_or(i64::MAX)
+}
