@@ -365,8 +365,9 @@ fn one_link_may_differ_in_one_direction() {
 fn a_frozen_program_finds_what_fits_its_socket() {
     let mut sim = network(Conditions::default());
     let a = talker(&mut sim, Place::default());
-    // Room for ten datagrams of 488 bytes.
     let b = talker(&mut sim, Place::default());
+    // Room for ten datagrams of 488 bytes.
+    let small = talker(&mut sim, Place { socket_buffer: 10_000, ..Place::default() });
     say(&mut sim, a, b, 300, ms(10), 488);
     say(&mut sim, b, a, 2, ms(1500), 8);
     sim.run(ms(1000));
@@ -389,6 +390,10 @@ fn a_frozen_program_finds_what_fits_its_socket() {
     say(&mut sim, a, b, 300, ms(1), 488);
     sim.run(ms(11_000));
     assert_eq!((heard(&mut sim, b).len(), sim.losses().frozen), (212, 88));
+    sim.freeze(small, ms(1000));
+    say(&mut sim, a, small, 20, ms(1), 488);
+    sim.run(ms(2000));
+    assert_eq!((heard(&mut sim, small).len(), sim.losses().frozen), (10, 98));
     assert_eq!(sim.under_way(), 0);
 }
 

@@ -146,7 +146,7 @@ impl Simulation {
         }
         self.note(Deed::Freeze, host);
         let node = self.node(host);
-        let room = self.setup(host).map_or(Place::default().socket_buffer, |setup| setup.place.socket_buffer);
+        let room = self.hosts[host.number()].socket_buffer as usize;
         let Some(line) = self.line_mut(host) else { return };
         match &mut line.frozen {
             Some(frozen) if frozen.until >= until => return,
@@ -336,6 +336,7 @@ impl Simulation {
             line: (!is_plain).then(|| Box::new(line)),
             region: place.region,
             family: place.family,
+            socket_buffer: u32::try_from(place.socket_buffer).unwrap_or(u32::MAX),
         });
         Ok(host)
     }
