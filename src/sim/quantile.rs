@@ -198,7 +198,7 @@ mod tests {
         for (i, &z) in NORMAL.iter().enumerate() {
             let q = 0.5f64.powi(i as i32 / 32 + 1) * (1.0 - (i % 32) as f64 / 64.0);
             let ratio = exceeded(f64::from(z) / UNIT) / q;
-            assert!((ratio - 1.0).abs() < 1e-6, "NORMAL[{i}] is exceeded {ratio} times as often");
+            assert!((ratio - 1.0).abs() < 5e-6, "NORMAL[{i}] is exceeded {ratio} times as often");
         }
         assert!(NORMAL.is_sorted());
     }
