@@ -124,7 +124,7 @@ impl Simulation {
         self.start_again(host, false)
     }
 
-    /// Forgets a host that is not coming back, if nothing runs on it: it costs some 40 bytes from then
+    /// Forgets a host that is not coming back, if nothing runs on it: it costs some 50 bytes from then
     /// on.
     pub fn forget(&mut self, host: Host) {
         if let Some(slot) = self.hosts.get_mut(host.number())
