@@ -132,6 +132,7 @@ pub(super) struct Slot {
     pub line: Option<Box<Line>>,
     pub region: u16,
     pub family: Family,
+    pub socket_buffer: u32,
 }
 
 /// A network of nodes in simulated time.
