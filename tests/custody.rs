@@ -168,9 +168,7 @@ fn a_node_with_a_file_goes_on_renewing() {
     let path = directory.path().join("node.db");
     let limited = Config { max_renewed_bytes: 2 * 200, ..Config::default() };
     let (mut network, others) = Network::joined(6, 8, &holders_only());
-    let options = || {
-        NodeOptions { config: Arc::new(limited.clone()), id: None, store: Some(path.clone()) }
-    };
+    let options = || NodeOptions { config: Arc::new(limited.clone()), id: None, store: Some(path.clone()) };
     let publisher = network.node_with(address(50), address(50), options());
     network.introduce(publisher, address(0));
     let keys = [Id::of(b"0"), Id::of(b"1"), Id::of(b"2")];

@@ -16,7 +16,7 @@ use crate::id::Id;
 use crate::krpc::message::{MAX_OFFERED, Method, Offer, Response};
 use crate::lookup::{Goal, Lookup};
 use crate::node::client::holders;
-use crate::node::custody::due_in;
+use crate::node::custody::{due_in, second};
 use crate::node::operation::Task;
 use crate::node::{Node, World};
 use crate::publish::Publish;
@@ -97,7 +97,7 @@ impl Node {
                 // That it was handed on shows that holders come and go.
                 let interval = if handed_on { longest / 2 } else { longest };
                 let interval = interval.max(LEAST_INTERVAL.min(longest));
-                custody.checks.set(key, next_due(world, interval), interval);
+                custody.checks.set(key, second(world.ctx.now), next_due(world, interval), interval);
             }
         }
         self.arm_custody(&mut world.ctx);
@@ -114,7 +114,7 @@ impl Node {
                 let custody = self.custody.get_or_insert_default();
                 for key in keys {
                     let due = due_in(&mut world.ctx, 1, longest.into());
-                    custody.checks.set(key, due, longest);
+                    custody.checks.set(key, second(world.ctx.now), due, longest);
                 }
             }
             Err(error) => log::error!("node {}: values will not be handed on: {error}", self.id),
@@ -125,6 +125,7 @@ impl Node {
     pub(super) fn check(&mut self, world: &mut World<'_>, key: Id) -> Option<Task> {
         let custody = self.custody.as_deref_mut()?;
         let before = custody.checks.get(&key)?;
+        let now = second(world.ctx.now);
         let config = world.ctx.config;
         let stored_after = world.ctx.unix.minus(config.value_lifetime - config.value_lifetime / LAST_PART);
         // Of a key with more values than fit, others each time.
@@ -137,11 +138,11 @@ impl Node {
             Ok(held) => held,
             Err(error) => {
                 log::error!("node {}: values cannot be handed on: {error}", self.id);
-                custody.checks.set(key, next_due(world, before.interval), before.interval);
+                custody.checks.set(key, now, next_due(world, before.interval), before.interval);
                 return None;
             }
         };
-        custody.checks.set(key, next_due(world, before.interval), before.interval);
+        custody.checks.set(key, now, next_due(world, before.interval), before.interval);
         custody.done.checks += 1;
         let (mut offered, mut offer) = (Vec::with_capacity(held.len()), Vec::new());
         for (digest, stored) in held {
@@ -174,7 +175,7 @@ impl Node {
         } else {
             next_due(world, interval)
         };
-        custody.checks.set(check.key, due, interval);
+        custody.checks.set(check.key, second(world.ctx.now), due, interval);
         let wanted = |place: usize| {
             let lacks = |holder: &&Contact| check.wants_of(&holder.id) >> place & 1 == 1;
             nearest.iter().filter(lacks).copied().collect::<Vec<Contact>>()
