@@ -51,8 +51,10 @@
 //!   [`Config::store_redundancy`] nodes have the value in their stores (committed,
 //!   before they say so), or all that could be found, if those are fewer; the node
 //!   itself counts when it is among the [`Config::k`] nearest to the key, but is not
-//!   enough when it knows others and reaches none. Whoever
-//!   wants a value to live longer than [`Config::value_lifetime`] stores it again.
+//!   enough when it knows others and reaches none. It is stored
+//!   again every [`Config::renew_interval`] while the node lives, until it is
+//!   [withdrawn](Khashmir::withdraw); after that it lives for [`Config::value_lifetime`],
+//!   handed on with its age when its holders leave.
 //!   A search brings every value that the nearest nodes hold, each once. Values of a key have no order.
 //! * **Anybody may store anything under any key.** Nodes check the size, not the
 //!   content: if it matters who wrote a value, sign it.
@@ -75,7 +77,9 @@
 //! | a message | 99,999 bytes | [`Config::max_message_size`] |
 //! | values under one key | 1,024 | [`Config::max_values_per_key`] |
 //! | values of one node | 64 MiB | [`Config::max_stored_bytes`] |
-//! | life of a value | 24 h | [`Config::value_lifetime`] |
+//! | life of a value | 24 h after its publisher stored it last | [`Config::value_lifetime`] |
+//! | what one node renews | 8 MiB of values | [`Config::max_renewed_bytes`] |
+//! | renewing and handing on | 2,000 bytes per second | [`Config::upkeep_rate`] |
 //! | connections of one node | 4,096 | [`Config::max_connections`] |
 //!
 //! # The map
@@ -89,7 +93,7 @@
 //! | ground | `id`, `contact`, `time`, `random`, `config`, `error`, `wheel` (timers), `context` (the world) |
 //! | formats | `bencode`, `airhook/packet`, `krpc/netstring`, `krpc/message` |
 //! | machines | `airhook/{connection, stream, mux}`, `krpc/calls`, `table`, `lookup`, `publish`, `store` |
-//! | node | `node/{serve, client, upkeep}` |
+//! | node | `node/{serve, client, upkeep, custody, renewal, handing}` |
 //! | engine | `engine` |
 //! | drivers | `reactor`, `sim` |
 //! | face | `khashmir` |

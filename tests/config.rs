@@ -27,3 +27,18 @@ fn redundancy_is_at_most_k_and_unproven_senders_at_most_all() {
     assert_eq!(refused(config), Some("max_unproven"));
     assert_eq!(refused(Config { inbound_loss: f64::NAN, ..Config::default() }), Some("inbound_loss"));
 }
+
+#[test]
+fn values_may_be_left_to_themselves() {
+    use std::time::Duration;
+    let (zero, second) = (Duration::ZERO, Duration::from_secs(1));
+    let with = |renew_interval, hand_on_interval| {
+        refused(Config { renew_interval, hand_on_interval, ..Config::default() })
+    };
+    assert_eq!(with(zero, zero), None);
+    assert_eq!(with(second, second), None);
+    assert_eq!(with(second / 2, zero), Some("renew_interval"));
+    assert_eq!(with(Duration::MAX, second / 2), Some("hand_on_interval"));
+    assert_eq!(with(zero, Duration::from_secs(12 * 3600 + 1)), Some("hand_on_interval"));
+    assert_eq!(refused(Config { upkeep_rate: 0, ..Config::default() }), Some("upkeep_rate"));
+}

@@ -101,15 +101,15 @@ fn a_value_lives_for_a_day_through_however_many_hands() {
 #[test]
 fn a_value_lives_as_long_as_its_publisher_and_a_day() {
     let seed = Seed(3);
-    let (mut network, nodes) = Network::joined(seed.0, 12, &Config::default());
+    let (mut network, nodes) = Network::joined(seed.0, 8, &Config::default());
     let (key, other) = (Id::of(b"key"), Id::of(b"other"));
     publish(&mut network, nodes[3], key, b"value");
     publish(&mut network, nodes[4], other, b"withdrawn");
-    network.run(secs(30 * HOUR));
+    network.run(secs(25 * HOUR));
     assert_eq!(network.find_values(nodes[5], key), [b"value"]);
     assert_eq!(network.find_values(nodes[5], other), [b"withdrawn"]);
     let stats = network.stats(nodes[3]);
-    assert!((27..=33).contains(&stats.values_renewed) && stats.values_published == 1, "{stats:?}");
+    assert!((22..=28).contains(&stats.values_renewed) && stats.values_published == 1, "{stats:?}");
     network.remove(nodes[3]);
     let now = network.now;
     assert_eq!(network.engine.withdraw(now, nodes[4], other, b"never stored"), Ok(false));

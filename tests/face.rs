@@ -51,6 +51,21 @@ fn options(store: Option<std::path::PathBuf>) -> NodeOptions {
 }
 
 #[test]
+fn what_was_stored_can_be_withdrawn() {
+    let (a, b) = pair();
+    let key = Id::of(b"a key");
+    a.put(key, "mine").unwrap();
+    assert_eq!(a.stats().unwrap().values_published, 1);
+    assert_eq!(b.withdraw(key, "mine"), Ok(false), "it is not b's");
+    assert_eq!(a.withdraw(key, "mine"), Ok(true));
+    assert_eq!(a.withdraw(key, "mine"), Ok(false));
+    assert_eq!(a.stats().unwrap().values_published, 0);
+    assert_eq!(b.get(key).unwrap(), [b"mine"], "its holders forget it in time");
+    a.close().unwrap();
+    assert_eq!(a.withdraw(key, "mine"), Err(OperationError::Closed));
+}
+
+#[test]
 fn two_nodes_store_and_find() {
     let (a, b) = pair();
     let key = Id::of(b"a key");

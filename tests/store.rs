@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use khashmir::random::{seed_from_number, seeded};
-use khashmir::store::{Database, Limits, Put, QUERIES, Resident, VALUE_OVERHEAD};
+use khashmir::store::{Database, Limits, Published, Put, QUERIES, Resident, VALUE_OVERHEAD};
 use khashmir::time::UnixTime;
 use khashmir::{Contact, Durability, Id, StoreError};
 use rand::RngExt;
@@ -297,14 +297,18 @@ fn model(place: &Place) {
 
 fn run_model(place: &Place, seed: u64) {
     let mut rng = seeded(seed_from_number(seed));
-    let limits = Limits { max_values_per_key: 4, max_stored_bytes: 12 * VALUE_OVERHEAD + 40, ..ROOMY };
+    let limits = Limits {
+        max_values_per_key: 4,
+        max_stored_bytes: 12 * VALUE_OVERHEAD + 40,
+        max_renewed_bytes: 5 * VALUE_OVERHEAD + 15,
+    };
     let keys: Vec<Id> = (0..5u8).map(|n| Id::of(&[n])).collect();
     let charge = |value: &[u8]| value.len() as u64 + VALUE_OVERHEAD;
     let (mut database, mut who) = place.open_with(limits);
-    let mut committed = (Model::new(), BTreeSet::new());
+    let mut committed = (Model::new(), BTreeSet::new(), Model::new());
     let mut now = committed.clone();
     for step in 0..400 {
-        let (values, contacts) = &mut now;
+        let (values, contacts, published) = &mut now;
         let key = keys[rng.random_range(0..keys.len())];
         let second = rng.random_range(0..1000);
         match rng.random_range(0..100) {
@@ -332,13 +336,57 @@ fn run_model(place: &Place, seed: u64) {
                     .collect();
                 assert_eq!(get(&mut database, &mut who, &key, second), expected, "step {step}");
             }
-            75..82 => {
+            75..77 => {
+                let (start, at_most) = (Id::random(&mut rng), rng.random_range(0..6));
+                let expected: BTreeMap<Id, i64> = (values.iter())
+                    .filter(|((of, _), time)| *of == key && **time > second)
+                    .map(|((_, value), time)| (Id::of(value), *time))
+                    .collect();
+                let round = expected.range(start..).chain(expected.range(..start));
+                let expected: Vec<_> =
+                    round.take(at_most).map(|(digest, time)| (*digest, UnixTime(*time))).collect();
+                let held = database.held(&mut who, &key, UnixTime(second), &start, at_most);
+                assert_eq!(held, Ok(expected), "step {step}");
+                let value = vec![rng.random_range(0..4); rng.random_range(0..9)];
+                let digest = Id::of(&value);
+                let time = values.get(&(key, value.clone())).map(|time| UnixTime(*time));
+                let digests = [(digest, digest), (FIRST, FIRST)].into_iter();
+                assert_eq!(database.times(&mut who, &key, digests), Ok(vec![time, None]), "step {step}");
+                let expected = time.map(|time| (value, time));
+                assert_eq!(database.value(&mut who, &key, &digest), Ok(expected), "step {step}");
+                let keys: BTreeSet<Id> = values.keys().map(|(key, _)| *key).collect();
+                assert_eq!(database.keys(&who), Ok(keys.into_iter().collect()), "step {step}");
+            }
+            77..80 => {
+                let value = vec![rng.random_range(0..3); rng.random_range(0..6)];
+                let bytes: u64 = published.keys().map(|(_, value)| charge(value)).sum();
+                let known = published.contains_key(&(key, value.clone()));
+                let kept = database.publish(&mut who, &key, &value, UnixTime(second)).expect("a publish");
+                let full = !known && bytes + charge(&value) > limits.max_renewed_bytes;
+                assert_eq!(kept == Published::Full, full, "step {step}");
+                if let Published::Kept(number) = kept {
+                    let found = database.published_value(&who, number);
+                    assert_eq!(found, Ok(Some((key, value.clone()))), "step {step}");
+                    published.insert((key, value), second);
+                }
+            }
+            80..82 => {
+                let wanted = published.keys().nth(rng.random_range(0..6)).cloned();
+                let (key, value) = wanted.unwrap_or((key, b"absent".to_vec()));
+                let was_there = published.remove(&(key, value.clone())).is_some();
+                let number = database.withdraw(&mut who, &key, &value).expect("a withdrawal");
+                assert_eq!(number.is_some(), was_there, "step {step}");
+                if let Some(number) = number {
+                    assert_eq!(database.published_value(&who, number), Ok(None));
+                }
+            }
+            82..84 => {
                 let before = values.len();
                 values.retain(|_, time| *time > second / 4);
                 let deleted = database.expire(&mut who, UnixTime(second / 4), 1000).expect("expiry");
                 assert_eq!(deleted as usize, before - values.len(), "step {step}");
             }
-            82..87 => {
+            84..87 => {
                 let count = rng.random_range(0..6);
                 *contacts =
                     (0..count).map(|_| (Id::random(&mut rng), rng.random_range(1..=u16::MAX))).collect();
@@ -361,7 +409,7 @@ fn run_model(place: &Place, seed: u64) {
                 now = committed.clone();
             }
         }
-        let (values, contacts) = &now;
+        let (values, contacts, published) = &now;
         // A get makes the totals follow a rollback.
         get(&mut database, &mut who, &key, 0);
         let bytes: u64 = values.keys().map(|(_, value)| charge(value)).sum();
@@ -374,6 +422,12 @@ fn run_model(place: &Place, seed: u64) {
         let saved: BTreeSet<_> =
             (database.contacts(&who).expect("contacts").iter()).map(|c| (c.id, c.addr.port())).collect();
         assert_eq!(&saved, contacts, "step {step}");
+        assert_eq!(who.published(), published.len() as u64, "step {step}");
+        let mut times: Vec<_> = published.values().map(|time| UnixTime(*time)).collect();
+        times.sort();
+        let mut found = database.published(&who).expect("rows");
+        found.sort_by_key(|(_, time)| *time);
+        assert!(found.iter().map(|(_, time)| *time).eq(times), "step {step}: {found:?}");
     }
 }
 

@@ -172,7 +172,9 @@ fn a_changed_schema_is_damaged() {
         "DROP TABLE contact",
         "DROP INDEX value_by_time",
         "ALTER TABLE contact ADD COLUMN seen INTEGER",
+        "DROP TABLE published",
         "PRAGMA user_version = 0",
+        "PRAGMA user_version = 1",
     ] {
         let (_directory, path) = tampered(sql);
         let error = refusal(&path);
@@ -188,6 +190,9 @@ fn rows_that_make_no_sense_are_damage() {
         ("UPDATE value SET digest = zeroblob(21) WHERE number = 5", "CHECK"),
         ("UPDATE value SET digest = zeroblob(20) WHERE number = 5", "digest"),
         ("UPDATE value SET value = x'00' WHERE number = 5", "digest"),
+        ("INSERT INTO published VALUES (1, 1, zeroblob(20), zeroblob(20), 0, x'00')", "digest"),
+        ("INSERT INTO published VALUES (1, 9, zeroblob(20), zeroblob(20), 0, x'00')", "no node"),
+        ("INSERT INTO published VALUES (1, 1, x'00', zeroblob(20), 0, x'00')", "CHECK"),
         ("UPDATE value SET node = 9 WHERE number = 5", "no node"),
         ("INSERT INTO contact VALUES (9, zeroblob(20), '10.0.0.1', 1)", "no node"),
         ("DELETE FROM node", "no node"),

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use khashmir::store::{Database, Limits, Resident};
+use khashmir::store::{Database, Limits, Published, Resident};
 use khashmir::time::UnixTime;
 use khashmir::{Contact, Durability, Id, StoreError};
 use rusqlite::Connection;
@@ -296,4 +296,43 @@ fn what_is_not_permitted_is_an_error() {
     assert!(matches!(open(&directory.path().join("new.db")), Err(StoreError::Sqlite(_))));
     permit(directory.path(), 0o700);
     assert!(open(&path).is_ok());
+}
+
+/// A file as version 1 made it.
+fn of_version_1() -> (TempDir, PathBuf) {
+    let (directory, path) = filled();
+    tamper(&path, "DROP TABLE published; PRAGMA user_version = 1");
+    (directory, path)
+}
+
+#[test]
+fn a_file_of_version_1_is_brought_up_to_date() {
+    let (_directory, path) = of_version_1();
+    let (mut database, mut who) = open(&path).expect("it is ours");
+    assert_eq!((who.id(), who.values(), who.keys(), who.published()), (Id::of(b"me"), 200, 20, 0));
+    assert_eq!(database.contacts(&who), Ok(contacts()));
+    assert_eq!(values(&mut database, &mut who, &key(3)).len(), 10);
+    let kept = database.publish(&mut who, &key(3), b"mine", UnixTime(5)).expect("a publish");
+    let Published::Kept(number) = kept else { panic!("there is room") };
+    database.commit().expect("a commit");
+    drop((database, who));
+    let (mut database, who) = open(&path).expect("it is of version 2 now");
+    assert_eq!((who.values(), who.published()), (200, 1));
+    assert_eq!(database.published(&who), Ok(vec![(number, UnixTime(5))]));
+}
+
+/// Only a sound one: any other stays as it was.
+#[test]
+fn a_damaged_file_of_version_1_is_left_alone() {
+    for sql in [
+        "DROP TABLE contact",
+        "CREATE TABLE published (number INTEGER PRIMARY KEY)",
+        "UPDATE value SET value = x'00' WHERE number = 5",
+    ] {
+        let (_directory, path) = of_version_1();
+        tamper(&path, sql);
+        let before = fs::read(&path).expect("a file");
+        assert!(matches!(open(&path), Err(StoreError::Damaged(_))), "{sql}");
+        assert!(fs::read(&path).expect("a file") == before, "{sql}");
+    }
 }

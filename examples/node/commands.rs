@@ -167,6 +167,12 @@ fn stats_json(stats: &Stats) -> Value {
         "calls_sent": stats.calls_sent,
         "calls_pending": stats.calls_pending,
         "calls_failed": stats.calls_failed,
+        "values_published": stats.values_published,
+        "values_not_renewed": stats.values_not_renewed,
+        "values_renewed": stats.values_renewed,
+        "hand_on_checks": stats.hand_on_checks,
+        "values_handed_on": stats.values_handed_on,
+        "upkeep_bytes": stats.upkeep_bytes,
     })
 }
 

@@ -390,9 +390,9 @@ impl Node {
         if self.is_own_work(key) {
             return self.work_ended(world, operation.task, outcome);
         }
-        if let (Task::Storing { key, value, .. }, Some(Outcome::Stored(Ok(_)))) = (&operation.task, &outcome)
+        if let (Task::Storing { key, value, .. }, Some(Outcome::Stored(Ok(by)))) = (&operation.task, &outcome)
         {
-            self.remember_published(world, key, value);
+            self.remember_published(world, key, value, by);
         }
         match outcome {
             Some(outcome) => tell(world, key, outcome, operation.task.effort()),

@@ -185,7 +185,11 @@ impl Node {
         custody.free_at = (began + Duration::from_micros(micros)).max(world.ctx.now + LEAST_PAUSE);
         match (work, task) {
             (Work::Renew(number), _) => {
-                self.renewal_ended(world, number, matches!(outcome, Some(Outcome::Stored(Ok(_)))));
+                let by = match &outcome {
+                    Some(Outcome::Stored(Ok(by))) => &by[..],
+                    _ => &[],
+                };
+                self.renewal_ended(world, number, by);
             }
             (_, Task::Checking(check)) => self.check_ended(world, &check),
             (_, Task::Handing { publish, .. }) => {

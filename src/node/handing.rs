@@ -16,7 +16,7 @@ use crate::id::Id;
 use crate::krpc::message::{MAX_OFFERED, Method, Offer, Response};
 use crate::lookup::{Goal, Lookup};
 use crate::node::client::holders;
-use crate::node::custody::due_in;
+use crate::node::custody::{due_in, second};
 use crate::node::operation::Task;
 use crate::node::{Node, World};
 use crate::publish::Publish;
@@ -46,8 +46,9 @@ pub(super) struct Check {
     /// Digests of the values offered.
     offered: Vec<Id>,
     offer: Vec<u8>,
-    /// What those who have answered would take, a bit for each value.
-    wants: Vec<(Id, u64)>,
+    /// What those who have answered would take, a bit for each value; with the addresses that
+    /// they answered from, for it is there that ages are understood.
+    wants: Vec<(Contact, u64)>,
 }
 
 /// What is still to be handed on of one key.
@@ -71,14 +72,14 @@ impl Check {
     /// A peer that was asked has answered.
     pub fn note_wants(&mut self, from: &Contact, response: &Response<'_>) {
         if let Some(wanted) = response.wants(self.offered.len())
-            && self.wants.iter().all(|(id, _)| *id != from.id)
+            && self.wants.iter().all(|(other, _)| other != from)
         {
-            self.wants.push((from.id, wanted));
+            self.wants.push((*from, wanted));
         }
     }
 
-    fn wants_of(&self, id: &Id) -> u64 {
-        self.wants.iter().find(|(other, _)| other == id).map_or(0, |(_, wanted)| *wanted)
+    fn wants_of(&self, holder: &Contact) -> u64 {
+        self.wants.iter().find(|(other, _)| other == holder).map_or(0, |(_, wanted)| *wanted)
     }
 }
 
@@ -97,7 +98,7 @@ impl Node {
                 // That it was handed on shows that holders come and go.
                 let interval = if handed_on { longest / 2 } else { longest };
                 let interval = interval.max(LEAST_INTERVAL.min(longest));
-                custody.checks.set(key, next_due(world, interval), interval);
+                custody.checks.set(key, second(world.ctx.now), next_due(world, interval), interval);
             }
         }
         self.arm_custody(&mut world.ctx);
@@ -114,7 +115,7 @@ impl Node {
                 let custody = self.custody.get_or_insert_default();
                 for key in keys {
                     let due = due_in(&mut world.ctx, 1, longest.into());
-                    custody.checks.set(key, due, longest);
+                    custody.checks.set(key, second(world.ctx.now), due, longest);
                 }
             }
             Err(error) => log::error!("node {}: values will not be handed on: {error}", self.id),
@@ -125,8 +126,8 @@ impl Node {
     pub(super) fn check(&mut self, world: &mut World<'_>, key: Id) -> Option<Task> {
         let custody = self.custody.as_deref_mut()?;
         let before = custody.checks.get(&key)?;
-        let config = world.ctx.config;
-        let stored_after = world.ctx.unix.minus(config.value_lifetime - config.value_lifetime / LAST_PART);
+        let now = second(world.ctx.now);
+        let stored_after = worth_offering(world);
         // Of a key with more values than fit, others each time.
         let start = Id::random(world.ctx.rng);
         let held = match world.store.held(&mut self.resident, &key, stored_after, &start, MAX_OFFERED) {
@@ -137,11 +138,11 @@ impl Node {
             Ok(held) => held,
             Err(error) => {
                 log::error!("node {}: values cannot be handed on: {error}", self.id);
-                custody.checks.set(key, next_due(world, before.interval), before.interval);
+                custody.checks.set(key, now, next_due(world, before.interval), before.interval);
                 return None;
             }
         };
-        custody.checks.set(key, next_due(world, before.interval), before.interval);
+        custody.checks.set(key, now, next_due(world, before.interval), before.interval);
         custody.done.checks += 1;
         let (mut offered, mut offer) = (Vec::with_capacity(held.len()), Vec::new());
         for (digest, stored) in held {
@@ -159,7 +160,7 @@ impl Node {
         let (Some(custody), Some(longest)) = (self.custody.as_deref_mut(), longest(config)) else { return };
         let nearest = holders(&check.lookup, own, config.k);
         let is_near = nearest.iter().any(|holder| holder.id == own.id);
-        let lacking = nearest.iter().filter(|holder| check.wants_of(&holder.id) != 0).count();
+        let lacking = nearest.iter().filter(|holder| check.wants_of(holder) != 0).count();
         let Some(before) = custody.checks.get(&check.key) else { return };
         let interval = match lacking {
             // Nobody has answered: that says nothing.
@@ -174,9 +175,9 @@ impl Node {
         } else {
             next_due(world, interval)
         };
-        custody.checks.set(check.key, due, interval);
+        custody.checks.set(check.key, second(world.ctx.now), due, interval);
         let wanted = |place: usize| {
-            let lacks = |holder: &&Contact| check.wants_of(&holder.id) >> place & 1 == 1;
+            let lacks = |holder: &&Contact| check.wants_of(holder) >> place & 1 == 1;
             nearest.iter().filter(lacks).copied().collect::<Vec<Contact>>()
         };
         let values = check.offered.iter().enumerate().map(|(place, digest)| (*digest, wanted(place)));
@@ -246,8 +247,8 @@ impl Node {
         // Who offers all that is held here will see to it that others get it. One who cannot
         // show that he is where he says could keep everybody from it at no cost.
         if known > 0
-            && known >= self.resident.values_of(key).min(MAX_OFFERED)
             && is_there
+            && self.offers_all(world, key, known)
             && let Some(custody) = self.custody.as_deref_mut()
             && let Some(check) = custody.checks.get(key)
         {
@@ -255,6 +256,24 @@ impl Node {
         }
         Some(wants)
     }
+
+    /// Whether so many values are all that this node would offer of a key.
+    fn offers_all(&mut self, world: &mut World<'_>, key: &Id, known: usize) -> bool {
+        if known >= self.resident.values_of(key).min(MAX_OFFERED) {
+            return true;
+        }
+        // Some of those that are there may have little life left, or none.
+        let stored_after = worth_offering(world);
+        let start = Id::new([0; 20]);
+        let held = world.store.held(&mut self.resident, key, stored_after, &start, MAX_OFFERED);
+        held.is_ok_and(|held| known >= held.len())
+    }
+}
+
+/// Values that were stored after this are worth handing on.
+fn worth_offering(world: &World<'_>) -> UnixTime {
+    let lifetime = world.ctx.config.value_lifetime;
+    world.ctx.unix.minus(lifetime - lifetime / LAST_PART)
 }
 
 /// A value's age in seconds when it arrives, rounded up, and a second more for the way: so

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::contact::Contact;
 use crate::error::StoreError;
 use crate::id::Id;
 use crate::lookup::Goal;
@@ -11,17 +12,27 @@ use crate::node::operation::Task;
 use crate::node::{Node, World};
 use crate::store::Published;
 
-/// A renewal that failed is tried again after this part of the interval.
+/// What failed, or reached nobody but the node itself, is tried again after this part of the
+/// interval: its owner may have stored it before the node had joined.
 const SOONER: u32 = 12;
 
 impl Node {
-    /// The owner's value was stored: it is renewed from now on.
-    pub(super) fn remember_published(&mut self, world: &mut World<'_>, key: &Id, value: &[u8]) {
+    /// The owner's value was stored by these nodes: it is renewed from now on.
+    pub(super) fn remember_published(
+        &mut self,
+        world: &mut World<'_>,
+        key: &Id,
+        value: &[u8],
+        by: &[Contact],
+    ) {
         let Some(interval) = interval(world.ctx.config) else { return };
         let published = world.store.publish(&mut self.resident, key, value, world.ctx.unix);
         let custody = self.custody.get_or_insert_default();
         match published {
-            Ok(Published::Kept(number)) => set(custody, world, number, interval),
+            Ok(Published::Kept(number)) => {
+                let interval = if is_elsewhere(by, &self.id) { interval } else { interval / SOONER };
+                set(custody, world, number, interval);
+            }
             Ok(Published::Full) => custody.done.not_renewed += 1,
             Err(error) => {
                 log::error!("node {}: a value will not be renewed: {error}", self.id);
@@ -77,19 +88,19 @@ impl Node {
             Ok(None) => self.stop_renewing(world, number),
             Err(error) => {
                 log::error!("node {}: a value cannot be renewed: {error}", self.id);
-                self.renewal_ended(world, number, false);
+                self.renewal_ended(world, number, &[]);
             }
         }
         None
     }
 
-    pub(super) fn renewal_ended(&mut self, world: &mut World<'_>, number: i64, stored: bool) {
+    pub(super) fn renewal_ended(&mut self, world: &mut World<'_>, number: i64, by: &[Contact]) {
         let (Some(custody), Some(interval)) = (self.custody.as_deref_mut(), interval(world.ctx.config))
         else {
             return;
         };
-        if !stored {
-            return set(custody, world, number, (interval / SOONER).max(1));
+        if !is_elsewhere(by, &self.id) {
+            return set(custody, world, number, interval / SOONER);
         }
         custody.done.renewed += 1;
         set(custody, world, number, interval);
@@ -97,6 +108,11 @@ impl Node {
             log::error!("node {}: when a value was renewed is not saved: {error}", self.id);
         }
     }
+}
+
+/// Whether others than the node itself have taken a value.
+fn is_elsewhere(by: &[Contact], own: &Id) -> bool {
+    by.iter().any(|holder| holder.id != *own)
 }
 
 /// A value is due after about `interval` seconds.

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::Id;
 
-/// How often in a row a check may be put off because others have done it. More, and who
-/// sends offers without handing anything on could keep the holders from it for good.
-pub const MAX_POSTPONED: u8 = 4;
+/// For how many intervals a check may be put off because others have done it. Without an end,
+/// who sends offers and hands nothing on could keep the holders from it for good; with one
+/// that comes sooner, each of K holders would ask before it is its turn.
+pub const MAX_POSTPONED: u32 = 4;
 
 /// The keys that a node looks after. Times are whole seconds on the core's clock: what it
-/// keeps for each key, about 85 bytes, stands in ordered trees, and nothing is ever gone
+/// keeps for each key, about 90 bytes, stands in ordered trees, and nothing is ever gone
 /// over to find what is due.
 #[derive(Debug, Default)]
 pub struct Checks {
@@ -22,10 +23,10 @@ pub struct Checks {
 pub struct Check {
     /// When it is due.
     pub due: u32,
-    /// How many seconds there are between two checks, at the most.
+    /// When it is due at the latest, however often it is put off.
+    pub latest: u32,
+    /// How many seconds there are between two checks, at the most, when nobody else does any.
     pub interval: u16,
-    /// How often in a row it was put off.
-    pub postponed: u8,
 }
 
 impl Checks {
@@ -39,19 +40,19 @@ impl Checks {
         self.by_due.first().copied()
     }
 
-    /// A key is due then, and was not put off.
-    pub fn set(&mut self, key: Id, due: u32, interval: u16) {
-        self.insert(key, Check { due, interval, postponed: 0 });
+    /// A key that is looked after now is due again then.
+    pub fn set(&mut self, key: Id, now: u32, due: u32, interval: u16) {
+        let latest = now.saturating_add(MAX_POSTPONED * u32::from(interval)).max(due);
+        self.insert(key, Check { due, latest, interval });
     }
 
-    /// Somebody else has seen to a key: it is due only then, unless that was said
-    /// [`MAX_POSTPONED`] times in a row. Never makes it due before.
+    /// Somebody else has seen to a key: it is due only then, and never before it was; but no
+    /// later than [`MAX_POSTPONED`] intervals after it was [`set`](Self::set).
     pub fn postpone(&mut self, key: &Id, due: u32) {
         if let Some(check) = self.get(key)
-            && check.postponed < MAX_POSTPONED
-            && check.due < due
+            && check.due < due.min(check.latest)
         {
-            self.insert(*key, Check { due, postponed: check.postponed + 1, ..check });
+            self.insert(*key, Check { due: due.min(check.latest), ..check });
         }
     }
 
