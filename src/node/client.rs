@@ -162,7 +162,7 @@ impl Node {
                 task => task.lookup_mut().map_or(Step::Wait, Lookup::next),
             };
             match step {
-                Step::Wait => return,
+                Step::Wait => return self.tell_if_decided(world, key),
                 Step::Done => return self.stage_done(world, key),
                 Step::Query(contact) if contact.id == self.id => self.store_here(world, key),
                 Step::Query(contact) => {
@@ -226,7 +226,7 @@ impl Node {
             let needed = config.store_redundancy.min(exist);
             let publish = Publish::new(holders, config.concurrent_requests, needed);
             let (target, value) = (*key, std::mem::take(value));
-            operation.task = Task::Storing { publish, key: target, value, admitted: false };
+            operation.task = Task::Storing { publish, key: target, value, admitted: false, told: false };
             // Its turn comes before this input is done with, if there is room.
             self.operations.line_up(operation_key);
             return;
@@ -234,6 +234,7 @@ impl Node {
         let outcome = match &operation.task {
             Task::Nodes(lookup) => Some(Outcome::Nodes(Ok(lookup.closest().collect()))),
             Task::Values { .. } => Some(Outcome::ValuesEnd(Ok(()))),
+            Task::Storing { told: true, .. } => None,
             Task::Storing { publish, .. } => Some(Outcome::Stored(if publish.enough() {
                 Ok(publish.accepted().to_vec())
             } else {
@@ -243,6 +244,19 @@ impl Node {
             Task::Refresh(_) | Task::Finding { .. } | Task::Contact => None,
         };
         self.end(world, operation_key, outcome);
+    }
+
+    /// What comes of a store does not wait for holders that are silent.
+    fn tell_if_decided(&mut self, world: &mut World<'_>, key: Key) {
+        if let Some(Operation { task: Task::Storing { publish, told, .. }, .. }) =
+            self.operations.get_mut(key)
+            && !*told
+            && publish.is_decided()
+        {
+            *told = true;
+            let stored = Outcome::Stored(Ok(publish.accepted().to_vec()));
+            tell(world, key, stored);
+        }
     }
 
     /// A peer has answered a request of an operation.
@@ -371,8 +385,9 @@ impl Node {
             return false;
         };
         let outcome = operation.task.failure(error);
+        let told = outcome.is_some();
         self.end(world, key, outcome);
-        true
+        told
     }
 
     fn end(&mut self, world: &mut World<'_>, key: Key, outcome: Option<Outcome>) {
@@ -380,9 +395,11 @@ impl Node {
             return;
         };
         world.ctx.disarm(&mut operation.deadline);
-        match outcome {
-            Some(outcome) => tell(world, key, outcome),
-            None => self.refresh_next(world),
+        if let Some(outcome) = outcome {
+            tell(world, key, outcome);
+        }
+        if matches!(operation.task, Task::Refresh(_)) {
+            self.refresh_next(world);
         }
     }
 }

@@ -60,8 +60,9 @@ pub(super) enum Task {
     Values { lookup: Lookup, seen: BTreeSet<Id> },
     /// Looks for the nodes that are to hold a value.
     Finding { lookup: Lookup, key: Id, value: Vec<u8> },
-    /// Gives it to them, once it is its turn.
-    Storing { publish: Publish, key: Id, value: Vec<u8>, admitted: bool },
+    /// Gives it to them, once it is its turn; `told`: what came of it, but some may still
+    /// take the value.
+    Storing { publish: Publish, key: Id, value: Vec<u8>, admitted: bool, told: bool },
     /// Looks for nodes, for the table's sake alone.
     Refresh(Lookup),
 }
@@ -192,8 +193,8 @@ impl Task {
             Task::Contact => Some(Outcome::Contact(Err(error))),
             Task::Nodes(_) => Some(Outcome::Nodes(Err(error))),
             Task::Values { .. } => Some(Outcome::ValuesEnd(Err(error))),
+            Task::Refresh(_) | Task::Storing { told: true, .. } => None,
             Task::Finding { .. } | Task::Storing { .. } => Some(Outcome::Stored(Err(error))),
-            Task::Refresh(_) => None,
         }
     }
 }
