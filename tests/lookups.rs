@@ -88,7 +88,7 @@ fn lookups_find_whoever_is_there_in_time() {
 #[test]
 #[ignore = "takes minutes; the figures are for those who change how long is waited"]
 fn figures_of_larger_networks() {
-    let [mut clean, mut lossy, mut dead] = trial(400, 500, 1..5);
+    let [mut clean, mut lossy, mut dead] = trial(300, 600, 1..4);
     clean.show("no loss");
     lossy.show("20 % loss");
     dead.show("30 % dead");

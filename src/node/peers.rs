@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::airhook::mux::Mux;
-use crate::airhook::round_trip::RoundTrip;
 use crate::config::{Config, MAX_NETSTRING};
 use crate::contact::Contact;
 use crate::context::{Alarm, Context, Due, Key};
@@ -184,15 +183,16 @@ impl Peers {
     fn patience(&self, config: &Config, connection: Key) -> (Duration, Duration) {
         let (late, silent) = (config.initial_probe * LATE, config.initial_probe * SILENT);
         let (own, repeated, all) = self.mux.round_trip(connection, config);
-        let until_late = |round_trip: &RoundTrip| round_trip.patience(config.ack_delay, late);
-        let usual = if until_late(&own) < until_late(&all) { own } else { all };
+        let own_late = own.patience(config.ack_delay, late);
+        let usual_late = all.patience_for_others(config.ack_delay, late);
+        let (usual, until_late) = if own_late < usual_late { (own, own_late) } else { (all, usual_late) };
         let Some(trip) = usual.smoothed() else {
             return (late, silent);
         };
-        let repeated = repeated.min(until_late(&usual));
+        let repeated = repeated.min(until_late);
         // Repetitions of an opening are bare: they only make way for what was lost.
         let enough = if self.mux.is_proven(connection) { repeated * 2 + trip } else { repeated + trip * 2 };
-        (until_late(&usual).min(late), enough.max(trip * 3).max(LEAST_SILENCE).min(silent))
+        (until_late.min(late), enough.max(trip * 3).max(LEAST_SILENCE).min(silent))
     }
 
     /// A call's timer has fired.
