@@ -221,6 +221,50 @@ fn ipv6_networks_form_and_serve_ipv4_where_they_can() {
     assert_eq!(network.table(both), [network.contact(old)], "one contact, by its one address");
 }
 
+/// A node that reaches both IPv4 and IPv6 looks on both sides, keeps them apart, and stores
+/// on both; whoever reaches one of them notices nothing.
+#[test]
+fn lookups_over_ipv4_and_ipv6_go_side_by_side() {
+    let mut network = Network::new(11);
+    let old: Vec<_> = (0..25).map(|n| network.node(address(n), Config::default())).collect();
+    let new: Vec<_> = (1..26).map(|n| network.node(v6(n), Config::default())).collect();
+    network.join(&old);
+    network.join(&new);
+    let all = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 4000);
+    let both = network.node_with(address(99), all, options(Config::default()));
+    network.add_address(both, v6(99));
+    for by in [address(0), v6(1)] {
+        assert!(matches!(network.introduce(both, by)[..], [Outcome::Contact(Ok(_))]));
+    }
+    for n in 0..10u8 {
+        let key = Id::of(&[n]);
+        let found = network.find_node(both, key);
+        let mut expected = nearest(&network, &old, key, None, 8);
+        expected.extend(nearest(&network, &new, key, None, 8));
+        expected.sort_by_key(|contact| contact.id.distance(&key));
+        assert_eq!(found, expected);
+        for (nodes, from) in [(&old, old[3]), (&new, new[3])] {
+            let found = network.find_node(from, key);
+            assert!(found.len() >= 7 && found.iter().filter(|c| c.addr != address(99)).count() >= 7);
+            assert!(found.iter().all(|c| c.addr.is_ipv4() == network.address(nodes[0]).is_ipv4()));
+        }
+        let Outcome::Stored(Ok(holders)) = network.store(both, key, b"value") else { panic!("not stored") };
+        let over_ipv4 = holders.iter().filter(|holder| holder.addr.is_ipv4()).count();
+        assert!((15..=17).contains(&holders.len()) && (7..=9).contains(&over_ipv4), "{holders:?}");
+        for from in [old[7], new[7]] {
+            assert_eq!(network.find_values(from, key), [b"value"]);
+        }
+    }
+    // One side falls silent, and the other does not notice.
+    for &node in &new {
+        network.dead.insert(network.address(node));
+    }
+    let begun = network.now;
+    assert_eq!(network.find_node(both, network.contact(old[5]).id)[0], network.contact(old[5]));
+    assert!(network.now - begun < ms(300), "{:?}", network.now - begun);
+    assert!(network.find_node(both, Id::of(b"x")).iter().all(|contact| contact.addr.is_ipv4()));
+}
+
 /// The host that a message on the wire names as its sender's.
 fn sender_host(body: &[u8]) -> String {
     let Ok(Value::Dict(message)) = bencode::parse(body) else { panic!("no message") };

@@ -15,6 +15,7 @@ use crate::node::operation::{Event, Operation, OperationKey, Outcome, Task};
 use crate::node::peers::{Overdue, Waiter};
 use crate::node::{Node, Waiting, World};
 use crate::publish::Publish;
+use crate::table::Entry;
 
 /// How many different values one search reports at most: more would be no
 /// collection, but an attack on the memory of the one who searches.
@@ -124,9 +125,15 @@ impl Node {
         // All that there is, since the nearest may be dead; at first only those that are
         // known to be there, when they are enough.
         let mut seeds = Vec::new();
-        self.table.nearest_alive(&target, MAX_UNASKED, &mut seeds);
-        if seeds.len() < config.k {
-            self.table.nearest(&target, MAX_UNASKED, &mut seeds);
+        for ipv4 in [true, false] {
+            let before = seeds.len();
+            let of_family = |entry: &Entry| entry.contact.addr.is_ipv4() == ipv4;
+            let alive = |entry: &Entry| entry.is_alive() && of_family(entry);
+            self.table.nearest_of(&target, MAX_UNASKED, &mut seeds, alive);
+            if seeds.len() - before < config.k {
+                seeds.truncate(before);
+                self.table.nearest_of(&target, MAX_UNASKED, &mut seeds, of_family);
+            }
         }
         let lookup = Lookup::new(target, self.id, goal, config.k, config.concurrent_requests, seeds);
         if far { lookup.expecting_nearer() } else { lookup }
@@ -307,7 +314,8 @@ impl Node {
                     // Those who failed a short time ago are not asked again because others
                     // have not noticed; the very node that is looked for is worth it.
                     let of_use = nodes.filter(|node| {
-                        peers.reaches(&node.addr)
+                        node.addr.is_ipv4() == from.addr.is_ipv4()
+                            && peers.reaches(&node.addr)
                             && is_plausible(node, from)
                             && (node.id == target || !failed.has(node, now))
                     });
@@ -409,14 +417,34 @@ fn tell(world: &mut World<'_>, operation: Key, outcome: Outcome) {
     world.events.push_back(Event::Operation { node, operation: OperationKey { node, operation }, outcome });
 }
 
-/// The `k` nearest to the target of those that answered and this node itself.
+/// The `k` nearest to the target, over IPv4 and over IPv6, of those that answered and this
+/// node itself.
 fn holders(lookup: &Lookup, own: Contact, k: usize) -> Vec<Contact> {
     let mut holders: Vec<Contact> = lookup.closest().collect();
     let target = lookup.target();
     let distance = target.distance(&own.id);
     let place = holders.partition_point(|holder| target.distance(&holder.id) < distance);
     holders.insert(place, own);
-    holders.truncate(k);
+    let mut left = [true, false].map(|ipv4| {
+        let others = holders.iter().any(|holder| holder.id != own.id && holder.addr.is_ipv4() == ipv4);
+        if others { k } else { 0 }
+    });
+    let alone = holders.len() == 1;
+    holders.retain(|holder| {
+        let [ipv4, ipv6] = &mut left;
+        let room = if holder.id == own.id {
+            // It is one for both.
+            let room = *ipv4 + *ipv6;
+            (*ipv4, *ipv6) = (ipv4.saturating_sub(1), ipv6.saturating_sub(1));
+            room
+        } else {
+            let left = if holder.addr.is_ipv4() { ipv4 } else { ipv6 };
+            let room = *left;
+            *left = left.saturating_sub(1);
+            room
+        };
+        room > 0 || alone
+    });
     holders
 }
 

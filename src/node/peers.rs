@@ -25,7 +25,7 @@ const LATE: u32 = 2;
 const SILENT: u32 = 8;
 /// and after this many, all repetitions of the request have had their chance,
 const LOST: u32 = 16;
-/// or after so many times what made it late.
+/// or after so many times what made it late, but no less than `SILENT`.
 const LOST_LATE: u32 = 24;
 /// The least time after which a peer is silent: three round trips of 50 ms. However short
 /// they are, a host may be busy, or two packets in a row be lost.
@@ -207,7 +207,8 @@ impl Peers {
         };
         let asked = Contact { id: asked, addr: call.addr };
         let (late, silence) = self.patience(ctx.config, call.connection);
-        let lost = (ctx.config.initial_probe * LOST).min(late * LOST_LATE).max(silence);
+        let probe = ctx.config.initial_probe;
+        let lost = (late * LOST_LATE).clamp(probe * SILENT, probe * LOST);
         let (stage, next, overdue) = match call.stage {
             // A long value goes to somebody who takes it.
             Stage::Usual if self.is_taking(&call) => (Stage::Usual, ctx.now + late, Overdue::Waits),
