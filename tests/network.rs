@@ -221,6 +221,30 @@ fn ipv6_networks_form_and_serve_ipv4_where_they_can() {
     assert_eq!(network.table(both), [network.contact(old)], "one contact, by its one address");
 }
 
+/// Whoever has joined is known to its neighbours, and can find anybody.
+#[test]
+fn nodes_that_have_joined_are_known_to_their_neighbours() {
+    let (mut network, nodes) = Network::joined(12, 150, &Config::default());
+    network.run(secs(60));
+    let mut all = 0;
+    for &node in &nodes {
+        let own = network.contact(node);
+        let neighbours = nearest(&network, &nodes, own.id, Some(node), 8);
+        let knows = |neighbour: &&Contact| network.table(nodes[index(neighbour)]).contains(&own);
+        let known = neighbours.iter().filter(knows).count();
+        // The bucket of a neighbour may be full of others.
+        assert!(known >= 5, "{own} is known to {known} of its neighbours");
+        all += known;
+    }
+    assert!(all * 100 >= nodes.len() * 8 * 95, "{all} of {}", nodes.len() * 8);
+    for n in 0..nodes.len() {
+        let wanted = network.contact(nodes[(n * 67 + 31) % nodes.len()]);
+        if wanted != network.contact(nodes[n]) {
+            assert_eq!(network.find_node(nodes[n], wanted.id)[0], wanted);
+        }
+    }
+}
+
 /// A node that reaches both IPv4 and IPv6 looks on both sides, keeps them apart, and stores
 /// on both; whoever reaches one of them notices nothing.
 #[test]
