@@ -69,6 +69,8 @@ struct Candidate {
     /// How many referrals led to it.
     hops: u16,
     state: State,
+    /// It was asked, or is to be, at a second address.
+    moved: bool,
 }
 
 impl Candidate {
@@ -373,20 +375,36 @@ impl Lookup {
         }
         self.candidates[at].contact = self.elsewhere.swap_remove(other);
         self.candidates[at].state = State::New;
+        self.candidates[at].moved = true;
         self.unasked[family] += 1;
         true
     }
 
-    /// Remembers that a peer which has not answered yet is said to be elsewhere.
+    /// A peer which has not answered is said to be elsewhere: for when it does not answer
+    /// where it was asked, or for now, if it has not. Each moves once.
     fn note_elsewhere(&mut self, at: usize, contact: Contact) {
-        let known = &self.candidates[at];
-        if known.contact.addr != contact.addr
-            && known.contact.addr.is_ipv4() == contact.addr.is_ipv4()
-            && matches!(known.state, State::New | State::Asked | State::Slow)
-            && self.elsewhere.len() < MAX_ELSEWHERE
-            && self.elsewhere.iter().all(|other| other.id != contact.id)
+        let known = &mut self.candidates[at];
+        let family = known.family();
+        if known.moved
+            || known.contact.addr == contact.addr
+            || known.contact.addr.is_ipv4() != contact.addr.is_ipv4()
         {
-            self.elsewhere.push(contact);
+            return;
+        }
+        match known.state {
+            State::New | State::Asked => {
+                if self.elsewhere.len() < MAX_ELSEWHERE
+                    && self.elsewhere.iter().all(|other| other.id != contact.id)
+                {
+                    self.elsewhere.push(contact);
+                }
+            }
+            State::Slow | State::Failed => {
+                self.slow -= usize::from(known.state == State::Slow);
+                (known.contact, known.state, known.moved) = (contact, State::New, true);
+                self.unasked[family] += 1;
+            }
+            State::Answered => {}
         }
     }
 
@@ -402,7 +420,7 @@ impl Lookup {
             }
             Err(at) => at,
         };
-        let candidate = Candidate { contact, hops, state: State::New };
+        let candidate = Candidate { contact, hops, state: State::New, moved: false };
         let family = candidate.family();
         if self.unasked[family] >= MAX_UNASKED {
             let waits = |other: &Candidate| other.state == State::New && other.family() == family;
