@@ -51,7 +51,8 @@ pub struct Config {
     /// nodes, all of them must.
     pub store_redundancy: usize,
     /// How many requests in a row a contact may leave unanswered before it is
-    /// dropped. 1 to 255; default 3.
+    /// dropped. One is enough if another contact waits for its place, and others have
+    /// answered meanwhile. 1 to 255; default 3.
     pub max_failures: u8,
     /// A contact heard of more recently than this is taken to be alive, and not
     /// pinged to make room for another. Default 15 min.
@@ -133,7 +134,12 @@ pub struct Config {
     /// RFC 9000, section 18.2).
     pub ack_delay: Duration,
     /// How long the first packet to a peer may go unanswered before it is
-    /// repeated; doubled for each further one. 1 ms to 60 s; default 300 ms.
+    /// repeated, as long as it is not known what is usual for the node's peers, or if that
+    /// is longer; doubled for each further one. What is usual is repeated three times at
+    /// the same distance first, but never sooner than after 50 ms. Also the measure for how
+    /// long lookups wait while no round trip is known: after twice this time another peer
+    /// is asked beside, and after eight times they go on without; never longer, however
+    /// long round trips are. 1 ms to 60 s; default 300 ms.
     pub initial_probe: Duration,
     /// The longest that a repetition waits. At least
     /// [`initial_probe`](Self::initial_probe); default 2 s.

@@ -93,6 +93,9 @@ struct Slot {
     node: Node,
 }
 
+/// Timers that are so late, or a time of day so far ahead, mean that the host has slept.
+const SLEPT: Duration = Duration::from_secs(120);
+
 /// The database of all nodes without a file. The first one, and never removed.
 const SHARED: usize = 0;
 
@@ -268,10 +271,16 @@ impl Engine {
     // -- input
 
     /// What time of day it is at `now`. The core remembers it; tell it again
-    /// whenever the two clocks may have come apart.
+    /// whenever the two clocks may have come apart. Where it has jumped ahead by minutes,
+    /// the host has slept, and all nodes look for their neighbours again.
     pub fn set_unix(&mut self, now: Time, unix: UnixTime) {
         self.tell_time(now);
+        let expected = unix_at(self.day, now);
         self.day = (now, unix);
+        if unix.0.saturating_sub(expected.0) >= SLEPT.as_secs() as i64 {
+            // A clock that stands still while the host sleeps.
+            self.wake();
+        }
     }
 
     /// A datagram has come to a node's socket.
@@ -280,15 +289,20 @@ impl Engine {
         self.with(node, |node, world| node.receive(world, from, datagram));
     }
 
-    /// Does everything that is due.
+    /// Does everything that is due. Where that is minutes late, the host has slept, and all
+    /// nodes look for their neighbours again.
     pub fn handle_timeout(&mut self, now: Time) {
         self.tell_time(now);
+        let slept = self.wheel.next_deadline().is_some_and(|due| now.since(due) >= SLEPT);
         while let Some(Alarm { node, due }) = self.wheel.expire(now) {
             #[cfg(feature = "sim")]
             if self.rig.hold(node, due) {
                 continue;
             }
             self.with(node, |node, world| node.handle_timeout(world, due));
+        }
+        if slept {
+            self.wake();
         }
     }
 
@@ -435,6 +449,15 @@ impl Engine {
     }
 
     // -- inside
+
+    /// The host has slept: what its nodes know of others may be long out of date.
+    fn wake(&mut self) {
+        for index in 0..self.nodes.capacity() {
+            if let Some(generation) = self.nodes.get(index).map(|slot| slot.generation) {
+                self.with(Key { index: index as u32, generation }, Node::wake);
+            }
+        }
+    }
 
     fn tell_time(&mut self, now: Time) {
         self.now = self.now.max(now);

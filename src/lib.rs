@@ -58,6 +58,13 @@
 //!   A search brings every value that the nearest nodes hold, each once. Values of a key have no order.
 //! * **Anybody may store anything under any key.** Nodes check the size, not the
 //!   content: if it matters who wrote a value, sign it.
+//! * **Dead contacts.** A lookup does not wait for them: past the usual round trip another
+//!   peer is asked beside, and after three the lookup goes on without. A contact that failed
+//!   is not asked again for five minutes because others name it, is not named to others, and
+//!   leaves its place in the table to one that has answered. A node whose host has slept, or
+//!   that nobody answers any more, looks for its neighbours by itself.
+//! * **IPv4 and IPv6.** A node that reaches both looks for and stores with
+//!   [`Config::k`] nodes of each; peers name contacts only of the family that they are asked over.
 //! * **Time.** Every operation ends: with its outcome, at its deadline
 //!   ([`Config::operation_timeout`], or one of its own), when it is cancelled or
 //!   when the node is closed; its callback is called exactly once at the end.
@@ -81,6 +88,8 @@
 //! | what one node renews | 8 MiB of values | [`Config::max_renewed_bytes`] |
 //! | renewing and handing on | 2,000 bytes per second | [`Config::upkeep_rate`] |
 //! | connections of one node | 4,096 | [`Config::max_connections`] |
+//! | contacts that wait for a place in a bucket | half of K, at most 8 | [`Config::k`] |
+//! | failed contacts remembered | 64, for 5 minutes | |
 //!
 //! # The map
 //!

@@ -22,7 +22,7 @@ use crate::id::Id;
 /// How many contacts of one answer are looked at. Peers send at most K of them,
 /// and K is at most 64.
 pub const MAX_PER_ANSWER: usize = 64;
-/// How many contacts may wait to be asked; of more, the nearest are kept.
+/// How many contacts of one family may wait to be asked; of more, the nearest are kept.
 pub const MAX_UNASKED: usize = 128;
 /// Of how many peers a second address is remembered.
 const MAX_ELSEWHERE: usize = 32;
@@ -69,9 +69,22 @@ struct Candidate {
     /// How many referrals led to it.
     hops: u16,
     state: State,
+    /// It was asked, or is to be, at a second address.
+    moved: bool,
+}
+
+impl Candidate {
+    /// 0 over IPv4, 1 over IPv6.
+    fn family(&self) -> usize {
+        usize::from(self.contact.addr.is_ipv6())
+    }
 }
 
 /// One lookup under way.
+///
+/// Over IPv4 and IPv6 it is two that go side by side, for whoever reaches both: each has its
+/// own K nearest and its own requests in flight, and it is done when both are. With contacts
+/// of one family only, there is but one.
 ///
 /// # Against peers that lie
 ///
@@ -79,7 +92,7 @@ struct Candidate {
 /// One answer brings in at most K new contacts, so that it takes many liars to
 /// crowd the others out; at most [`MAX_UNASKED`] contacts wait; and after
 /// [`MAX_REQUESTS`] requests no more are made. So a lookup always ends, and never
-/// keeps more contacts than the sum of these two. Whether a node deserves its id
+/// keeps more contacts than the sum of these two, for each family. Whether a node deserves its id
 /// cannot be checked here: who holds the nearest ids decides what is found.
 #[derive(Debug)]
 pub struct Lookup {
@@ -94,9 +107,11 @@ pub struct Lookup {
     elsewhere: Vec<Contact>,
     /// How many leading bits somebody must share with the target.
     must_share: Option<usize>,
+    /// How many candidates there are of each family.
+    known: [usize; 2],
     /// How many candidates are in each state but the last, which follows.
-    unasked: usize,
-    active: usize,
+    unasked: [usize; 2],
+    active: [usize; 2],
     slow: usize,
     answered: usize,
     asked: usize,
@@ -124,8 +139,9 @@ impl Lookup {
             candidates: Vec::new(),
             elsewhere: Vec::new(),
             must_share: None,
-            unasked: 0,
-            active: 0,
+            known: [0; 2],
+            unasked: [0; 2],
+            active: [0; 2],
             slow: 0,
             answered: 0,
             asked: 0,
@@ -156,36 +172,51 @@ impl Lookup {
         self
     }
 
-    /// There must be nodes nearer by, and none has answered.
-    fn is_astray(&self) -> bool {
+    /// There must be nodes nearer by, and none of this family has answered.
+    fn is_astray(&self, family: usize) -> bool {
         self.must_share.is_some_and(|bits| {
             let shares = |c: &&Candidate| self.target.distance(&c.contact.id).leading_zeros() >= bits;
             let mut nearer = self.candidates.iter().take_while(shares);
-            !nearer.any(|candidate| candidate.state == State::Answered)
+            !nearer.any(|c| c.state == State::Answered && c.family() == family)
         })
     }
 
-    /// What to do next: the nearest peer that has not been asked, if it is among
-    /// the K nearest that have not failed; done when each of those has answered.
+    /// What to do next: the nearest peer that has not been asked, if it is among the K
+    /// nearest of its family that have not failed; done when each of those has answered.
     #[allow(clippy::should_implement_trait, reason = "it is no iterator: after `Wait` there may be more")]
     pub fn next(&mut self) -> Step {
         if self.done {
             return Step::Done;
         }
-        let window = if self.is_astray() { usize::MAX } else { self.k };
-        let alive = self.candidates.iter_mut().filter(|candidate| candidate.state != State::Failed);
+        // How many of each are still to be looked at.
+        let mut window = [0, 1].map(|family| match self.known[family] {
+            0 => 0,
+            known if self.is_astray(family) => known,
+            known => known.min(self.k),
+        });
         let mut waiting = false;
-        for candidate in alive.take(window) {
+        for candidate in &mut self.candidates {
+            let family = candidate.family();
+            if window == [0; 2] {
+                break;
+            }
+            if candidate.state == State::Failed || window[family] == 0 {
+                continue;
+            }
+            window[family] -= 1;
             match candidate.state {
                 State::New if self.asked >= MAX_REQUESTS => {
-                    waiting = self.active + self.slow > 0;
+                    waiting = self.active != [0; 2] || self.slow > 0;
                     break;
                 }
-                State::New if self.active >= self.concurrency => return Step::Wait,
+                State::New if self.active[family] >= self.concurrency => {
+                    waiting = true;
+                    window[family] = 0;
+                }
                 State::New => {
                     candidate.state = State::Asked;
-                    self.unasked -= 1;
-                    self.active += 1;
+                    self.unasked[family] -= 1;
+                    self.active[family] += 1;
                     self.asked += 1;
                     return Step::Query(candidate.contact);
                 }
@@ -240,7 +271,7 @@ impl Lookup {
             && self.candidates[at].state == State::Asked
         {
             self.candidates[at].state = State::Slow;
-            self.active -= 1;
+            self.active[self.candidates[at].family()] -= 1;
             self.slow += 1;
         }
     }
@@ -256,7 +287,7 @@ impl Lookup {
         }
     }
 
-    /// The peers that have answered, nearest first, at most K.
+    /// The peers that have answered, nearest first, at most K of each family.
     pub fn closest(&self) -> impl Iterator<Item = Contact> {
         self.closest_candidates().map(|candidate| candidate.contact)
     }
@@ -279,7 +310,7 @@ impl Lookup {
     /// How many have been asked of whom nothing has come yet, slow ones included.
     /// When the lookup is done, whose answers are no longer needed.
     pub fn in_flight(&self) -> usize {
-        self.active + self.slow
+        self.active[0] + self.active[1] + self.slow
     }
 
     /// The longest chain of referrals that led to one of the
@@ -289,7 +320,13 @@ impl Lookup {
     }
 
     fn closest_candidates(&self) -> impl Iterator<Item = &Candidate> {
-        self.candidates.iter().filter(|candidate| candidate.state == State::Answered).take(self.k)
+        let mut left = [self.k; 2];
+        self.candidates.iter().filter(move |candidate| {
+            let left = &mut left[candidate.family()];
+            let taken = candidate.state == State::Answered && *left > 0;
+            *left -= usize::from(taken);
+            taken
+        })
     }
 
     /// Where the candidate of this id stands. (Distances to one target are as
@@ -313,7 +350,7 @@ impl Lookup {
         let at = self.position(from)?;
         let candidate = self.candidates.get_mut(at)?;
         match candidate.state {
-            State::Asked => self.active -= 1,
+            State::Asked => self.active[candidate.family()] -= 1,
             State::Slow => self.slow -= 1,
             State::Failed if outcome == State::Answered => {}
             State::New | State::Answered | State::Failed => return None,
@@ -330,26 +367,44 @@ impl Lookup {
         }
         let Some(other) = self.elsewhere.iter().position(|contact| contact.id == *id) else { return false };
         let Some(at) = self.position(id) else { return false };
+        let family = self.candidates[at].family();
         match self.candidates[at].state {
-            State::Asked => self.active -= 1,
+            State::Asked => self.active[family] -= 1,
             State::Slow => self.slow -= 1,
             State::New | State::Answered | State::Failed => return false,
         }
         self.candidates[at].contact = self.elsewhere.swap_remove(other);
         self.candidates[at].state = State::New;
-        self.unasked += 1;
+        self.candidates[at].moved = true;
+        self.unasked[family] += 1;
         true
     }
 
-    /// Remembers that a peer which has not answered yet is said to be elsewhere.
+    /// A peer which has not answered is said to be elsewhere: for when it does not answer
+    /// where it was asked, or for now, if it has not. Each moves once.
     fn note_elsewhere(&mut self, at: usize, contact: Contact) {
-        let known = &self.candidates[at];
-        if known.contact.addr != contact.addr
-            && matches!(known.state, State::New | State::Asked | State::Slow)
-            && self.elsewhere.len() < MAX_ELSEWHERE
-            && self.elsewhere.iter().all(|other| other.id != contact.id)
+        let known = &mut self.candidates[at];
+        let family = known.family();
+        if known.moved
+            || known.contact.addr == contact.addr
+            || known.contact.addr.is_ipv4() != contact.addr.is_ipv4()
         {
-            self.elsewhere.push(contact);
+            return;
+        }
+        match known.state {
+            State::New | State::Asked => {
+                if self.elsewhere.len() < MAX_ELSEWHERE
+                    && self.elsewhere.iter().all(|other| other.id != contact.id)
+                {
+                    self.elsewhere.push(contact);
+                }
+            }
+            State::Slow | State::Failed => {
+                self.slow -= usize::from(known.state == State::Slow);
+                (known.contact, known.state, known.moved) = (contact, State::New, true);
+                self.unasked[family] += 1;
+            }
+            State::Answered => {}
         }
     }
 
@@ -365,18 +420,22 @@ impl Lookup {
             }
             Err(at) => at,
         };
-        if self.unasked >= MAX_UNASKED {
-            let farthest = self.candidates.iter().rposition(|candidate| candidate.state == State::New);
-            match farthest {
+        let candidate = Candidate { contact, hops, state: State::New, moved: false };
+        let family = candidate.family();
+        if self.unasked[family] >= MAX_UNASKED {
+            let waits = |other: &Candidate| other.state == State::New && other.family() == family;
+            match self.candidates.iter().rposition(waits) {
                 Some(farthest) if farthest >= at => {
                     self.candidates.remove(farthest);
-                    self.unasked -= 1;
+                    self.unasked[family] -= 1;
+                    self.known[family] -= 1;
                 }
                 _ => return false,
             }
         }
-        self.candidates.insert(at, Candidate { contact, hops, state: State::New });
-        self.unasked += 1;
+        self.candidates.insert(at, candidate);
+        self.unasked[family] += 1;
+        self.known[family] += 1;
         true
     }
 }

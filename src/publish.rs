@@ -10,7 +10,7 @@ enum State {
     Asked,
     /// Asked, and late: another may be asked beside it.
     Slow,
-    /// Asked, and so late that it is waited for only while too few have accepted.
+    /// Asked, and so late that it matters only while too few have accepted.
     Silent,
     Accepted,
     Failed,
@@ -19,8 +19,8 @@ enum State {
 /// One value on its way to its holders.
 ///
 /// All of them are asked, not just as many as are needed: nodes come and go, and
-/// the more hold a value the longer it lives. One that does not answer is not waited
-/// for when enough of the others have accepted; it may still take the value. Does no
+/// the more hold a value the longer it lives. But it [is decided](Self::is_decided)
+/// without those that do not answer, when enough of the others have accepted. Does no
 /// I/O: the owner sends the requests and tells what came of them, as with a
 /// [`Lookup`](crate::lookup::Lookup).
 #[derive(Debug)]
@@ -63,11 +63,9 @@ impl Publish {
         }
     }
 
-    /// What to do next: done when each holder has accepted or failed, or is silent while
-    /// enough of the others have accepted.
+    /// What to do next: done when each holder has accepted or failed.
     #[allow(clippy::should_implement_trait, reason = "it is no iterator: after `Wait` there may be more")]
     pub fn next(&mut self) -> Step {
-        let waiting = self.slow > 0 || (self.silent > 0 && !self.enough());
         match self.holders.get_mut(self.first_new) {
             Some((holder, state)) if self.active < self.concurrency => {
                 *state = State::Asked;
@@ -75,7 +73,7 @@ impl Publish {
                 self.active += 1;
                 Step::Query(*holder)
             }
-            None if self.active == 0 && !waiting => Step::Done,
+            None if self.active + self.slow + self.silent == 0 => Step::Done,
             _ => Step::Wait,
         }
     }
@@ -104,6 +102,12 @@ impl Publish {
     /// The holder `from` takes so long that it is waited for only if it is needed.
     pub fn on_silence(&mut self, from: &Id) {
         self.settle(from, State::Silent);
+    }
+
+    /// Whether it is known what comes of it: enough have accepted, and those who have not
+    /// answered are silent. They may still take the value.
+    pub fn is_decided(&self) -> bool {
+        self.first_new >= self.holders.len() && self.active + self.slow == 0 && self.enough()
     }
 
     /// Those that have taken the value, in the order in which they were given.

@@ -329,6 +329,130 @@ fn a_peer_that_has_moved_is_asked_where_it_is() {
     }
 }
 
+/// Where it is may be heard after it was given up where it was. Nobody is chased from one
+/// address to the next.
+#[test]
+fn a_peer_that_has_moved_is_asked_once_more() {
+    let target = Id::new([0; 20]);
+    let at = |port| contact(near(target, 9, 1), port);
+    let others: Vec<Contact> = (0..3).map(|n| contact(near(target, 3, 2 + n), 10 + n as u16)).collect();
+    for slow in [false, true] {
+        let seeds = others.iter().copied().chain([at(1)]);
+        let mut lookup = Lookup::new(target, near(target, 0, 9), Goal::Closest, K, CONCURRENCY, seeds);
+        while let Step::Query(_) = lookup.next() {}
+        if slow {
+            lookup.on_slow(&at(1).id)
+        } else {
+            lookup.on_failure(&at(1).id)
+        }
+        lookup.on_reply(&others[0].id, [at(2)]);
+        assert_eq!(lookup.next(), Step::Query(at(2)));
+        lookup.on_failure(&at(2).id);
+        lookup.on_reply(&others[1].id, [at(3), at(1)]);
+        assert_eq!(lookup.next(), Step::Wait);
+        lookup.on_reply(&others[2].id, []);
+        assert_eq!(lookup.next(), Step::Done);
+        assert_eq!(lookup.closest().count(), 3);
+    }
+}
+
+/// Whatever becomes of each request, in any order: the counts agree, nobody is asked twice,
+/// and it ends with the nearest of those that have answered.
+#[test]
+fn slow_silent_failed_and_late_in_any_order() {
+    for seed in 0..60 {
+        let mut rng = rng(seed);
+        let own = Id::random(&mut rng);
+        let target = Id::random(&mut rng);
+        let goal = if rng.random_bool(0.5) { Goal::Closest } else { Goal::Exact };
+        let fresh = |rng: &mut Random| {
+            let (id, port) = (target.random_sharing(rng.random_range(0..12), rng), rng.random_range(1..9));
+            let addr = match rng.random_bool(0.5) {
+                true => ([10, 0, 0, 1], port).into(),
+                false => ([0x2001u16, 0, 0, 0, 0, 0, 0, 1], port).into(),
+            };
+            Contact { id, addr }
+        };
+        let seeds: Vec<Contact> = (0..20).map(|_| fresh(&mut rng)).collect();
+        let mut lookup = Lookup::new(target, own, goal, K, CONCURRENCY, seeds);
+        let (mut open, mut asked, mut answered) = (Vec::<Contact>::new(), HashSet::new(), Vec::new());
+        loop {
+            match lookup.next() {
+                Step::Query(peer) => {
+                    assert!(asked.insert(peer.id), "asked twice, seed {seed}");
+                    open.push(peer);
+                    continue;
+                }
+                Step::Wait => assert!(lookup.in_flight() > 0 && !open.is_empty(), "seed {seed}"),
+                Step::Done => break,
+            }
+            let at = rng.random_range(0..open.len());
+            let peer = open[at];
+            match rng.random_range(0..5) {
+                0 => lookup.on_slow(&peer.id),
+                1 => lookup.on_silence(&peer.id),
+                2 => lookup.on_failure(&peer.id),
+                _ => {
+                    open.swap_remove(at);
+                    answered.push(peer);
+                    let named: Vec<_> =
+                        (0..if asked.len() > 60 { 0 } else { 4 }).map(|_| fresh(&mut rng)).collect();
+                    lookup.on_reply(&peer.id, named);
+                }
+            }
+            assert_eq!(lookup.answered(), answered.len(), "seed {seed}");
+            let ended = lookup.answered() + lookup.failed() + lookup.in_flight();
+            assert_eq!(ended, asked.len(), "seed {seed}");
+        }
+        answered.sort_by_key(|peer| peer.id.distance(&target));
+        for ipv4 in [true, false] {
+            let of = |peer: &&Contact| peer.addr.is_ipv4() == ipv4;
+            let expected: Vec<Contact> = answered.iter().filter(of).take(K).copied().collect();
+            let found: Vec<Contact> = lookup.closest().filter(|peer| of(&peer)).collect();
+            assert_eq!(found, expected, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn the_one_that_is_looked_for_is_waited_for() {
+    let (target, own) = (Id::of(b"target"), Id::of(b"own"));
+    let (wanted, other) = (contact(target, 1), contact(near(target, 3, 1), 2));
+    for goal in [Goal::Exact, Goal::Closest] {
+        let mut lookup = Lookup::new(target, own, goal, K, CONCURRENCY, [wanted, other]);
+        while let Step::Query(_) = lookup.next() {}
+        lookup.on_reply(&other.id, []);
+        lookup.on_silence(&target);
+        let expected = if goal == Goal::Exact { Step::Wait } else { Step::Done };
+        assert_eq!(lookup.next(), expected);
+        lookup.on_failure(&target);
+        assert_eq!(lookup.next(), Step::Done);
+    }
+}
+
+#[test]
+fn a_silent_holder_is_not_waited_for_when_enough_have_accepted() {
+    let holders: Vec<Contact> = (1..5).map(|n| contact(Id::of(&[n as u8]), n)).collect();
+    let mut publish = Publish::new(holders.clone(), 1, 2);
+    assert_eq!(publish.next(), Step::Query(holders[0]));
+    assert_eq!(publish.next(), Step::Wait);
+    publish.on_slow(&holders[0].id);
+    for holder in &holders[1..3] {
+        assert_eq!(publish.next(), Step::Query(*holder));
+        publish.on_accept(&holder.id);
+        assert!(!publish.is_decided(), "not all have been asked");
+    }
+    assert_eq!(publish.next(), Step::Query(holders[3]));
+    publish.on_failure(&holders[3].id);
+    assert!(!publish.is_decided(), "one is only late");
+    publish.on_silence(&holders[0].id);
+    assert!(publish.is_decided());
+    assert_eq!(publish.next(), Step::Wait);
+    publish.on_accept(&holders[0].id);
+    assert_eq!(publish.next(), Step::Done);
+    assert_eq!(publish.accepted(), &holders[..3]);
+}
+
 #[test]
 fn useless_contacts_are_passed_over() {
     let (target, own) = (Id::of(b"target"), Id::of(b"own"));

@@ -6,21 +6,12 @@ mod network;
 use std::time::Duration;
 
 use khashmir::engine::Outcome;
-use khashmir::{Config, Contact, NodeKey};
+use khashmir::random::{seed_from_number, seeded};
+use khashmir::{Config, Contact, Id, NodeKey};
 use network::*;
 use rand::RngExt;
 
-/// A network with round trips of 50 to 200 ms, whose connections are forgotten.
-fn distant(seed: u64, count: u32) -> (Network, Vec<NodeKey>) {
-    let mut network = Network::new(seed);
-    network.round_trips = Some((50, 200));
-    let nodes: Vec<_> = (0..count).map(|n| network.node(address(n), Config::default())).collect();
-    network.join(&nodes);
-    network.run(secs(11 * 60));
-    (network, nodes)
-}
-
-/// What lookups for nodes that exist came to.
+/// How long lookups for nodes that exist took, and how many found them.
 #[derive(Default)]
 struct Tally {
     times: Vec<Duration>,
@@ -28,57 +19,124 @@ struct Tally {
 }
 
 impl Tally {
+    fn look(&mut self, network: &mut Network, living: &[NodeKey], count: usize, seed: u64) {
+        let mut rng = seeded(seed_from_number(seed));
+        for _ in 0..count {
+            let from = rng.random_range(0..living.len());
+            let target = living[(from + rng.random_range(1..living.len())) % living.len()];
+            let target: Contact = network.contact(target);
+            let begun = network.now;
+            let operation = network.engine.find_node(network.now, living[from], target.id, None);
+            let Outcome::Nodes(Ok(nodes)) = the_one(network.wait(operation)) else { panic!("no nodes") };
+            self.found += usize::from(nodes.first() == Some(&target));
+            self.times.push(network.now - begun);
+            network.run(secs(5));
+        }
+    }
+
     fn percentile(&mut self, percent: usize) -> Duration {
         self.times.sort();
         self.times[(self.times.len() - 1) * percent / 100]
     }
 
-    /// Looks for living nodes `count` times, a few lookups at once.
-    fn look(&mut self, network: &mut Network, living: &[NodeKey], count: usize, seed: u64) {
-        let mut rng = khashmir::random::seeded(khashmir::random::seed_from_number(seed));
-        for _ in 0..count {
-            let from = living[rng.random_range(0..living.len())];
-            let target: Contact = network.contact(living[rng.random_range(0..living.len())]);
-            if network.contact(from) == target {
-                continue;
+    /// Says how it went, in round trips of 125 ms.
+    fn show(&mut self, what: &str) {
+        let [median, p90, p99, most] =
+            [50, 90, 99, 100].map(|percent| self.percentile(percent).as_secs_f64() / 0.125);
+        let (found, tried) = (self.found, self.times.len());
+        println!("{what}: {found} of {tried}, {median:.1} {p90:.1} {p99:.1} {most:.1} round trips");
+    }
+}
+
+/// Round trips of 50 to 200 ms, and connections that are forgotten before each trial.
+fn trial(nodes: u32, lookups: usize, seeds: std::ops::Range<u64>) -> [Tally; 3] {
+    let mut tallies = <[Tally; 3]>::default();
+    for seed in seeds {
+        let _seed = Seed(seed);
+        let mut network = Network::new(seed);
+        network.round_trips = Some((50, 200));
+        let mut living: Vec<_> = (0..nodes).map(|n| network.node(address(n), Config::default())).collect();
+        network.join(&living);
+        for (n, tally) in tallies.iter_mut().enumerate() {
+            network.run(secs(11 * 60));
+            network.bad.loss = if n == 1 { 0.2 } else { 0.0 };
+            if n == 2 {
+                for dead in living.split_off(nodes as usize * 7 / 10) {
+                    let addr = network.address(dead);
+                    network.dead.insert(addr);
+                }
             }
-            let begun = network.now;
-            let operation = network.engine.find_node(network.now, from, target.id, None);
-            let Outcome::Nodes(Ok(nodes)) = the_one(network.wait(operation)) else { panic!("no nodes") };
-            self.found += usize::from(nodes.first() == Some(&target));
-            self.times.push(network.now - begun);
-            network.run(secs(20));
+            tally.look(&mut network, &living, lookups, seed ^ n as u64);
         }
     }
+    tallies
+}
 
-    fn show(&mut self, what: &str) {
-        let [median, p90, p99, most] = [50, 90, 99, 100].map(|percent| self.percentile(percent));
-        let trips = |time: Duration| time.as_secs_f64() / 0.125;
-        println!(
-            "{what}: found {} of {}, median {median:?} ({:.1} RT), p90 {p90:?}, p99 {p99:?} ({:.1} RT), max {most:?}",
-            self.found,
-            self.times.len(),
-            trips(median),
-            trips(p99),
-        );
+#[test]
+fn lookups_find_whoever_is_there_in_time() {
+    let [mut clean, mut lossy, mut dead] = trial(80, 100, 1..4);
+    clean.show("no loss");
+    lossy.show("20 % loss");
+    dead.show("30 % dead");
+    let usual = clean.percentile(50);
+    for tally in [&mut clean, &mut lossy, &mut dead] {
+        assert_eq!(tally.found, tally.times.len());
+        assert!(tally.percentile(99) < usual * 6);
     }
 }
 
 #[test]
-fn measure() {
-    let count = 200;
-    for (what, loss, dead) in [("clean", 0.0, 0), ("20% loss", 0.2, 0), ("30% dead", 0.0, 60)] {
-        let mut tally = Tally::default();
-        for seed in 1..4 {
-            let (mut network, mut nodes) = distant(seed, count);
-            network.bad.loss = loss;
-            for _ in 0..dead {
-                let node = nodes.swap_remove((seed as usize * 31) % nodes.len());
-                let addr = network.address(node);
-                network.dead.insert(addr);
-            }
-            tally.look(&mut network, &nodes, 200, seed);
+#[ignore = "takes minutes; the figures are for those who change how long is waited"]
+fn figures_of_larger_networks() {
+    let [mut clean, mut lossy, mut dead] = trial(300, 600, 1..4);
+    clean.show("no loss");
+    lossy.show("20 % loss");
+    dead.show("30 % dead");
+}
+
+/// An id whose distance from zero begins with this byte.
+fn at(first: u8) -> Id {
+    let mut bytes = [0; 20];
+    (bytes[0], bytes[1]) = (first, first);
+    Id::new(bytes)
+}
+
+/// One node that knows peers at round trips of 100 ms, and how long its lookup takes if the
+/// `dead` nearest to the target are; `known`: it has called them before.
+fn cost(dead: u32, known: bool) -> Duration {
+    let mut network = Network::new(1);
+    network.round_trips = Some((100, 100));
+    let node = network.node_named(address(0), Id::new([0xff; 20]), Config::default());
+    let near: Vec<Contact> = (1..=8u8).map(|n| network.peer(address(n.into()), at(n), polite())).collect();
+    let guides: Vec<Contact> = (1..=8u8)
+        .map(|n| network.peer(address(100 + u32::from(n)), at(0x80 | n), names(near.clone())))
+        .collect();
+    guides.iter().for_each(|guide| drop(network.introduce(node, guide.addr)));
+    if known {
+        network.find_node(node, at(0));
+        network.run(secs(60));
+    }
+    network.dead.extend(near.iter().take(dead as usize).map(|peer| peer.addr));
+    let begun = network.now;
+    let operation = network.engine.find_close_nodes(network.now, node, None);
+    network.wait(operation);
+    let begun_nearest = network.now;
+    let found = network.find_node(node, at(0));
+    assert!(begun <= begun_nearest);
+    assert_eq!(found.len(), 8, "{found:?}");
+    network.now - begun_nearest
+}
+
+/// Neither a stranger nor a contact that has just died costs three round trips, alone or
+/// together with others.
+#[test]
+fn the_dead_cost_less_than_three_round_trips() {
+    for known in [false, true] {
+        let usual = cost(0, known);
+        for dead in 1..=4 {
+            let more = cost(dead, known) - usual;
+            println!("{dead} dead, known {known}: {more:?} more than {usual:?}");
+            assert!(more < ms(300), "{dead} dead, known {known}: {more:?} more than {usual:?}");
         }
-        tally.show(what);
     }
 }

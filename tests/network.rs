@@ -28,8 +28,8 @@ fn nearest(
     contacts
 }
 
-/// Builds a network, looks for nodes, stores and looks for values. `exact`: no
-/// request fails, so nothing less than the best will do.
+/// Builds a network, looks for nodes, stores and looks for values. `exact`: nothing is
+/// lost, so nothing less than the best will do.
 fn lives(seed: u64, count: u32, bad: Badness, exact: bool) -> u64 {
     let _seed = Seed(seed);
     let mut network = Network::new(seed);
@@ -37,6 +37,7 @@ fn lives(seed: u64, count: u32, bad: Badness, exact: bool) -> u64 {
     let nodes: Vec<NodeKey> = (0..count).map(|n| network.node(address(n), config.clone())).collect();
     network.bad = bad;
     network.join(&nodes);
+    let mut all = 0;
     for (n, &node) in nodes.iter().enumerate() {
         let known = network.table(node);
         assert!(known.iter().all(|contact| network.contact(nodes[index(contact)]) == *contact));
@@ -46,11 +47,15 @@ fn lives(seed: u64, count: u32, bad: Badness, exact: bool) -> u64 {
         let best = nearest(&network, &nodes, network.contact(node).id, Some(node), config.k);
         let right = found.iter().filter(|contact| best.contains(contact)).count();
         assert!(
-            right == config.k || !exact && right + 1 >= config.k,
+            right == config.k || !exact && right + 3 >= config.k,
             "node {n} finds {right} of {}",
             config.k
         );
+        all += right;
     }
+    // Some whose answers are lost again and again are not waited for.
+    let (best, least) = (nodes.len() * config.k, if bad.loss < 0.1 { 98 } else { 90 });
+    assert!(all * 100 >= best * least, "{all} of the {best} nearest");
     for (n, &node) in nodes.iter().enumerate() {
         let other = network.contact(nodes[(n * 37 + 11) % nodes.len()]);
         let found = network.find_node(node, other.id);
@@ -90,7 +95,7 @@ fn a_network_finds_all_its_nodes_and_values() {
 #[test]
 fn so_does_one_that_loses_five_of_a_hundred_datagrams() {
     for seed in 10..12 {
-        lives(seed, 60, Badness { loss: 0.05, duplicate: 0.05, reorder: 0.2 }, true);
+        lives(seed, 60, Badness { loss: 0.05, duplicate: 0.05, reorder: 0.2 }, false);
     }
 }
 
@@ -214,6 +219,74 @@ fn ipv6_networks_form_and_serve_ipv4_where_they_can() {
     let mapped = SocketAddr::new(Ipv4Addr::new(10, 0, 0, 2).to_ipv6_mapped().into(), 4000);
     assert!(matches!(network.introduce(both, mapped)[..], [Outcome::Contact(Ok(_))]));
     assert_eq!(network.table(both), [network.contact(old)], "one contact, by its one address");
+}
+
+/// Whoever has joined is known to its neighbours, and can find anybody.
+#[test]
+fn nodes_that_have_joined_are_known_to_their_neighbours() {
+    let (mut network, nodes) = Network::joined(12, 150, &Config::default());
+    network.run(secs(60));
+    let mut all = 0;
+    for &node in &nodes {
+        let own = network.contact(node);
+        let neighbours = nearest(&network, &nodes, own.id, Some(node), 8);
+        let knows = |neighbour: &&Contact| network.table(nodes[index(neighbour)]).contains(&own);
+        let known = neighbours.iter().filter(knows).count();
+        // The bucket of a neighbour may be full of others.
+        assert!(known >= 5, "{own} is known to {known} of its neighbours");
+        all += known;
+    }
+    assert!(all * 100 >= nodes.len() * 8 * 95, "{all} of {}", nodes.len() * 8);
+    for n in 0..nodes.len() {
+        let wanted = network.contact(nodes[(n * 67 + 31) % nodes.len()]);
+        if wanted != network.contact(nodes[n]) {
+            assert_eq!(network.find_node(nodes[n], wanted.id)[0], wanted);
+        }
+    }
+}
+
+/// A node that reaches both IPv4 and IPv6 looks on both sides, keeps them apart, and stores
+/// on both; whoever reaches one of them notices nothing.
+#[test]
+fn lookups_over_ipv4_and_ipv6_go_side_by_side() {
+    let mut network = Network::new(11);
+    let old: Vec<_> = (0..25).map(|n| network.node(address(n), Config::default())).collect();
+    let new: Vec<_> = (1..26).map(|n| network.node(v6(n), Config::default())).collect();
+    network.join(&old);
+    network.join(&new);
+    let all = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 4000);
+    let both = network.node_with(address(99), all, options(Config::default()));
+    network.add_address(both, v6(99));
+    for by in [address(0), v6(1)] {
+        assert!(matches!(network.introduce(both, by)[..], [Outcome::Contact(Ok(_))]));
+    }
+    for n in 0..10u8 {
+        let key = Id::of(&[n]);
+        let found = network.find_node(both, key);
+        let mut expected = nearest(&network, &old, key, None, 8);
+        expected.extend(nearest(&network, &new, key, None, 8));
+        expected.sort_by_key(|contact| contact.id.distance(&key));
+        assert_eq!(found, expected);
+        for (nodes, from) in [(&old, old[3]), (&new, new[3])] {
+            let found = network.find_node(from, key);
+            assert!(found.len() >= 7 && found.iter().filter(|c| c.addr != address(99)).count() >= 7);
+            assert!(found.iter().all(|c| c.addr.is_ipv4() == network.address(nodes[0]).is_ipv4()));
+        }
+        let Outcome::Stored(Ok(holders)) = network.store(both, key, b"value") else { panic!("not stored") };
+        let over_ipv4 = holders.iter().filter(|holder| holder.addr.is_ipv4()).count();
+        assert!((15..=17).contains(&holders.len()) && (7..=9).contains(&over_ipv4), "{holders:?}");
+        for from in [old[7], new[7]] {
+            assert_eq!(network.find_values(from, key), [b"value"]);
+        }
+    }
+    // One side falls silent, and the other does not notice.
+    for &node in &new {
+        network.dead.insert(network.address(node));
+    }
+    let begun = network.now;
+    assert_eq!(network.find_node(both, network.contact(old[5]).id)[0], network.contact(old[5]));
+    assert!(network.now - begun < ms(300), "{:?}", network.now - begun);
+    assert!(network.find_node(both, Id::of(b"x")).iter().all(|contact| contact.addr.is_ipv4()));
 }
 
 /// The host that a message on the wire names as its sender's.

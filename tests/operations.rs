@@ -149,7 +149,7 @@ fn deadlines_end_operations() {
     for n in 1..10 {
         network.dead.insert(address(n));
     }
-    let (now, node, limit) = (network.now, nodes[0], Some(ms(700)));
+    let (now, node, limit) = (network.now, nodes[0], Some(ms(100)));
     let engine = &mut network.engine;
     let operations = [
         engine.add_contact(now, node, address(1), limit),
@@ -159,7 +159,7 @@ fn deadlines_end_operations() {
         engine.store_value(now, node, Id::of(b"x"), b"x".to_vec(), limit),
         engine.find_node(now, node, Id::of(b"x"), Some(ms(0))),
     ];
-    network.run(ms(702));
+    network.run(ms(102));
     let brought: Vec<_> = operations
         .iter()
         .map(|operation| the_one(network.outcomes.remove(operation).expect("ended")))

@@ -330,7 +330,32 @@ fn lookups_among_the_dead_end_in_time() {
         assert!(matches!(network.wait(operation)[..], [Outcome::Nodes(_)]));
         assert!(network.now - begun <= secs(15), "{:?}", network.now - begun);
     }
-    assert_eq!(network.introduce(nodes[0], address(30)), failure(CallError::Timeout));
+    let outcome = network.introduce(nodes[0], address(30));
+    assert!(outcome == failure(CallError::Timeout) || outcome == failure(CallError::Unreachable));
+}
+
+/// One that has failed is not asked again because others still name it, until it answers.
+#[test]
+fn contacts_that_failed_are_remembered_for_a_while() {
+    let (mut network, node) = one_node(Config::default());
+    let dead = network.peer(address(2), far(2), polite());
+    network.peer(address(1), far(1), names(vec![dead]));
+    network.introduce(node, address(1));
+    network.dead.insert(dead.addr);
+    let calls = |network: &mut Network| {
+        let before = network.stats(node).calls_sent;
+        network.find_node(node, far(7));
+        network.run(secs(15));
+        network.stats(node).calls_sent - before
+    };
+    assert_eq!(calls(&mut network), 2);
+    assert_eq!(calls(&mut network), 1, "it was asked a short time ago");
+    // The very one that is looked for is worth another try.
+    network.dead.clear();
+    assert!(network.find_node(node, dead.id).contains(&dead));
+    network.dead.insert(dead.addr);
+    network.run(secs(6 * 60));
+    assert!(calls(&mut network) >= 2, "it has answered since, and that was long ago");
 }
 
 /// Those who are late are not waited for: others are asked beside them.

@@ -5,7 +5,7 @@ mod network;
 
 use std::time::Duration;
 
-use khashmir::krpc::message::{Message, Method};
+use khashmir::krpc::message::{self, Message, Method};
 use khashmir::{Config, Id, NodeKey};
 use network::*;
 
@@ -52,6 +52,54 @@ fn a_forged_sender_gets_little() {
         assert!(came > 500 && went <= 3 * came, "{went} bytes for {came}");
     }
     assert_eq!(network.engine.buffered(node), 0);
+}
+
+/// Nothing is stored for somebody who may not be where he says; he is told so.
+#[test]
+fn a_value_from_an_unproven_sender_is_refused() {
+    for forged in [true, false] {
+        let (mut network, node) = one_node(Config::default());
+        let peer = network.peer(address(1), Id::of(b"peer"), polite());
+        if forged {
+            network.deaf.insert(address(1));
+        }
+        let method = Method::StoreValue { key: Id::of(b"key"), value: b"value" };
+        let mut bytes = Vec::new();
+        message::request(&mut bytes, b"1", &peer, &method).expect("short");
+        network.say(address(1), address(0), &bytes);
+        network.run(secs(30));
+        assert_eq!(network.stats(node).values, 0);
+        let refusals = network.at(address(1)).take(|m| matches!(m, Message::Error(_)).then_some(()));
+        assert_eq!(refusals.len(), usize::from(!forged));
+        if !forged {
+            network.say(address(1), address(0), &bytes);
+            network.run(secs(1));
+            assert_eq!(network.stats(node).values, 1, "now it has shown itself");
+        }
+    }
+}
+
+/// What is held back until the other side has shown itself does not go out before: the
+/// opening is bare, and so is each of its six repetitions.
+#[test]
+fn a_value_does_not_go_out_before_its_holder_has_shown_itself() {
+    let (mut network, node) = one_node(Config::default());
+    let key = Id::of(b"key");
+    for n in 1..=2 {
+        network.peer(address(n), Id::of(&[n as u8]), polite());
+        network.ask(address(n), address(0), b"1", &Method::StoreValue { key, value: &[0x55; 1000] });
+        let mut lost = Vec::new();
+        for _ in 0..if n == 1 { 1500 } else { 0 } {
+            network.run(ms(10));
+            lost.extend(network.intercept(address(0)));
+        }
+        if n == 1 {
+            assert_eq!(lost.len(), 7);
+            assert!(lost.iter().all(|datagram| datagram.len() < 20), "{lost:?}");
+        }
+        network.run(secs(5));
+        assert_eq!(network.stats(node).values, u64::from(n == 2));
+    }
 }
 
 /// One datagram from each of thousands of addresses: what is kept for them is

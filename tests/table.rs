@@ -400,7 +400,8 @@ fn a_saved_contact_moves_with_its_first_answer_and_gives_way_to_others() {
         "worth a ping at once"
     );
     let mut told = Vec::new();
-    table.nearest_alive(&own, K, &mut told);
+    told.clear();
+    table.nearest_of(&own, K, &mut told, Entry::is_alive);
     assert_eq!(told, [], "others are not told of them");
     table.nearest(&own, K, &mut told);
     assert_eq!(told.len(), K, "but they are good to start from");
@@ -408,7 +409,8 @@ fn a_saved_contact_moves_with_its_first_answer_and_gives_way_to_others() {
     assert_eq!(table.heard(contact(ids[0], 2), seconds(3)), Heard::Known);
     let entry = *table.get(&ids[0]).unwrap();
     assert_eq!((entry.contact, entry.last_heard()), (contact(ids[0], 2), Some(seconds(3))));
-    table.nearest_alive(&own, K, &mut told);
+    told.clear();
+    table.nearest_of(&own, K, &mut told, Entry::is_alive);
     assert_eq!(told, [contact(ids[0], 2)]);
     // From now on it is known where it is.
     let moved = table.heard(contact(ids[0], 3), seconds(4));

@@ -175,6 +175,37 @@ fn a_node_joins_again_by_itself() {
     assert!(network.find_node(nodes[0], wanted.id).contains(&wanted));
 }
 
+/// A host that sleeps, and whose clock stands still or does not, looks for its neighbours
+/// as soon as it wakes up.
+#[test]
+fn a_node_looks_for_its_neighbours_when_its_host_has_slept() {
+    for clock_stands_still in [false, true] {
+        let (mut network, nodes) = Network::joined(4, 20, &Config::default());
+        network.run(secs(60));
+        let calls = |network: &Network| network.stats(nodes[0]).calls_sent;
+        let before = calls(&network);
+        let hour = if clock_stands_still {
+            let unix = UnixTime(START.0 + network.now.as_micros() as i64 / 1_000_000);
+            // A second here or there is nothing.
+            network.engine.set_unix(network.now, UnixTime(unix.0 + 30));
+            network.run(secs(10));
+            assert_eq!(calls(&network), before);
+            network.engine.set_unix(network.now, UnixTime(unix.0 + 3600));
+            secs(0)
+        } else {
+            secs(1800)
+        };
+        network.now += hour;
+        let late = network.now;
+        network.engine.handle_timeout(late);
+        network.run(secs(6));
+        assert!(calls(&network) >= before + 8, "clock stands still: {clock_stands_still}");
+        let after = calls(&network);
+        network.run(secs(60));
+        assert_eq!(calls(&network), after, "once is enough");
+    }
+}
+
 /// A host that is offline for a while loses its contacts one by one. Those in the
 /// file are its only way back.
 #[test]
@@ -185,8 +216,9 @@ fn saved_contacts_outlive_a_time_without_network() {
     network.introduce(node, address(0));
     network.engine.checkpoint(network.now, node).expect("saved");
     network.dead.insert(address(50));
-    for n in 0..20u8 {
+    for n in 0..3u8 {
         network.find_node(node, Id::of(&[n]));
+        network.run(secs(11));
     }
     assert_eq!(network.stats(node).contacts, 0);
     network.run(secs(HOUR));

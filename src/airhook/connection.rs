@@ -44,7 +44,8 @@ const MAX_AHEAD: u16 = 255;
 const MAX_AHEAD_MESSAGES: u16 = 224;
 /// No answers to strangers this far ahead of a proven peer.
 const MAX_AHEAD_REFUSALS: u16 = 64;
-/// So often an opening is repeated at the same distance, before each is twice the last.
+/// So often an opening is repeated at the same distance, if it is known how long answers
+/// take, before each waits twice as long as the last.
 const EARLY_OPENINGS: u8 = 3;
 /// Acknowledge at the latest after so many messages: at 255 unconfirmed ones a
 /// Python peer of 2003 and its partner both fall silent.
@@ -512,7 +513,12 @@ impl Connection {
         }
         let config = ctx.config;
         let mut wait = self.patience(config);
-        let early = if self.proven { 1 } else { EARLY_OPENINGS };
+        let known = self.usual > 0 && Duration::from_micros(self.usual.into()) < config.initial_probe;
+        let early = match self.proven {
+            true => 1,
+            false if known => EARLY_OPENINGS,
+            false => 0,
+        };
         let doublings = self.silent.saturating_sub(early);
         if self.proven && self.flight.is_none() {
             // Only an answer is due, and its sender may still be working on it.

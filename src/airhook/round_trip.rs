@@ -35,8 +35,17 @@ impl RoundTrip {
         (self.smoothed != 0).then(|| Duration::from_micros(self.smoothed.into()))
     }
 
+    /// How long an answer may take of somebody of whom nothing is known, given what is usual
+    /// for others: two variations above it, as these are differences between peers.
+    pub fn patience_for_others(&self, ack_delay: Duration, initial: Duration) -> Duration {
+        match self.smoothed() {
+            Some(smoothed) => smoothed + Duration::from_micros(u64::from(self.variation) * 2) + ack_delay,
+            None => initial,
+        }
+    }
+
     /// How long to wait for the answer to an opening before it is repeated, given what is
-    /// usual for others: two variations above it, since an answer comes at once and a
+    /// usual for others: one variation above it, since an answer comes at once and a
     /// repetition is only a dozen bytes. `initial` if nothing is known, or that is longer.
     pub fn opening(&self, initial: Duration) -> Duration {
         match self.smoothed() {

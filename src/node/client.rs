@@ -15,6 +15,7 @@ use crate::node::operation::{Effort, Event, Operation, OperationKey, Outcome, Ta
 use crate::node::peers::{Overdue, Waiter};
 use crate::node::{Node, Waiting, World};
 use crate::publish::Publish;
+use crate::table::Entry;
 
 /// How many different values one search reports at most: more would be no
 /// collection, but an attack on the memory of the one who searches.
@@ -124,9 +125,15 @@ impl Node {
         // All that there is, since the nearest may be dead; at first only those that are
         // known to be there, when they are enough.
         let mut seeds = Vec::new();
-        self.table.nearest_alive(&target, MAX_UNASKED, &mut seeds);
-        if seeds.len() < config.k {
-            self.table.nearest(&target, MAX_UNASKED, &mut seeds);
+        for ipv4 in [true, false] {
+            let before = seeds.len();
+            let of_family = |entry: &Entry| entry.contact.addr.is_ipv4() == ipv4;
+            let alive = |entry: &Entry| entry.is_alive() && of_family(entry);
+            self.table.nearest_of(&target, MAX_UNASKED, &mut seeds, alive);
+            if seeds.len() - before < config.k {
+                seeds.truncate(before);
+                self.table.nearest_of(&target, MAX_UNASKED, &mut seeds, of_family);
+            }
         }
         let lookup = Lookup::new(target, self.id, goal, config.k, config.concurrent_requests, seeds);
         if far { lookup.expecting_nearer() } else { lookup }
@@ -162,7 +169,7 @@ impl Node {
                 task => task.lookup_mut().map_or(Step::Wait, Lookup::next),
             };
             match step {
-                Step::Wait => return,
+                Step::Wait => return self.tell_if_decided(world, key),
                 Step::Done => return self.stage_done(world, key),
                 Step::Query(contact) if contact.id == self.id => self.store_here(world, key),
                 Step::Query(contact) => {
@@ -227,7 +234,8 @@ impl Node {
             let publish = Publish::new(holders, config.concurrent_requests, needed);
             let found = (&*lookup).into();
             let (target, value) = (*key, std::mem::take(value));
-            operation.task = Task::Storing { publish, key: target, value, admitted: false, found };
+            operation.task =
+                Task::Storing { publish, key: target, value, admitted: false, told: false, found };
             // Its turn comes before this input is done with, if there is room.
             self.operations.line_up(operation_key);
             return;
@@ -235,6 +243,7 @@ impl Node {
         let outcome = match &operation.task {
             Task::Nodes(lookup) => Some(Outcome::Nodes(Ok(lookup.closest().collect()))),
             Task::Values { .. } => Some(Outcome::ValuesEnd(Ok(()))),
+            Task::Storing { told: true, .. } => None,
             Task::Storing { publish, .. } => Some(Outcome::Stored(if publish.enough() {
                 Ok(publish.accepted().to_vec())
             } else {
@@ -245,6 +254,26 @@ impl Node {
             Task::Finding { .. } | Task::Contact => None,
         };
         self.end(world, operation_key, outcome);
+    }
+
+    /// What comes of a store does not wait for holders that are silent.
+    fn tell_if_decided(&mut self, world: &mut World<'_>, key: Key) {
+        // Nobody waits for what the node does by itself.
+        if self.is_own_work(key) {
+            return;
+        }
+        let Some(Operation { task, .. }) = self.operations.get_mut(key) else {
+            return;
+        };
+        if let Task::Storing { publish, key: target, value, told, found, .. } = task
+            && !*told
+            && publish.is_decided()
+        {
+            *told = true;
+            let (by, target, value, found) = (publish.accepted().to_vec(), *target, value.clone(), *found);
+            self.remember_published(world, &target, &value, &by);
+            tell(world, key, Outcome::Stored(Ok(by)), found);
+        }
     }
 
     /// A peer has answered a request of an operation.
@@ -298,7 +327,8 @@ impl Node {
                     // Those who failed a short time ago are not asked again because others
                     // have not noticed; the very node that is looked for is worth it.
                     let of_use = nodes.filter(|node| {
-                        peers.reaches(&node.addr)
+                        node.addr.is_ipv4() == from.addr.is_ipv4()
+                            && peers.reaches(&node.addr)
                             && is_plausible(node, from)
                             && (node.id == target || !failed.has(node, now))
                     });
@@ -378,8 +408,9 @@ impl Node {
             return false;
         };
         let outcome = operation.task.failure(error);
+        let told = outcome.is_some();
         self.end(world, key, outcome);
-        true
+        told
     }
 
     fn end(&mut self, world: &mut World<'_>, key: Key, outcome: Option<Outcome>) {
@@ -394,9 +425,11 @@ impl Node {
         {
             self.remember_published(world, key, value, by);
         }
-        match outcome {
-            Some(outcome) => tell(world, key, outcome, operation.task.effort()),
-            None => self.refresh_next(world),
+        if let Some(outcome) = outcome {
+            tell(world, key, outcome, operation.task.effort());
+        }
+        if matches!(operation.task, Task::Refresh(_)) {
+            self.refresh_next(world);
         }
     }
 }
@@ -407,14 +440,34 @@ fn tell(world: &mut World<'_>, operation: Key, outcome: Outcome, effort: Effort)
     world.events.push_back(Event::Operation { node, operation, outcome, effort });
 }
 
-/// The `k` nearest to the target of those that answered and this node itself.
+/// The `k` nearest to the target, over IPv4 and over IPv6, of those that answered and this
+/// node itself.
 pub(super) fn holders(lookup: &Lookup, own: Contact, k: usize) -> Vec<Contact> {
     let mut holders: Vec<Contact> = lookup.closest().collect();
     let target = lookup.target();
     let distance = target.distance(&own.id);
     let place = holders.partition_point(|holder| target.distance(&holder.id) < distance);
     holders.insert(place, own);
-    holders.truncate(k);
+    let mut left = [true, false].map(|ipv4| {
+        let others = holders.iter().any(|holder| holder.id != own.id && holder.addr.is_ipv4() == ipv4);
+        if others { k } else { 0 }
+    });
+    let alone = holders.len() == 1;
+    holders.retain(|holder| {
+        let [ipv4, ipv6] = &mut left;
+        let room = if holder.id == own.id {
+            // It is one for both.
+            let room = *ipv4 + *ipv6;
+            (*ipv4, *ipv6) = (ipv4.saturating_sub(1), ipv6.saturating_sub(1));
+            room
+        } else {
+            let left = if holder.addr.is_ipv4() { ipv4 } else { ipv6 };
+            let room = *left;
+            *left = left.saturating_sub(1);
+            room
+        };
+        room > 0 || alone
+    });
     holders
 }
 

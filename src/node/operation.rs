@@ -89,8 +89,9 @@ pub(super) enum Task {
     Values { lookup: Lookup, seen: BTreeSet<Id> },
     /// Looks for the nodes that are to hold a value.
     Finding { lookup: Lookup, key: Id, value: Vec<u8> },
-    /// Gives it to them, once it is its turn; `found`: what finding them took.
-    Storing { publish: Publish, key: Id, value: Vec<u8>, admitted: bool, found: Effort },
+    /// Gives it to them, once it is its turn; `told`: what came of it, but some may still
+    /// take the value. `found`: what finding them took.
+    Storing { publish: Publish, key: Id, value: Vec<u8>, admitted: bool, told: bool, found: Effort },
     /// Looks for nodes, for the table's sake alone.
     Refresh(Lookup),
     /// Asks the nodes nearest to a key which of its values they lack.
@@ -244,8 +245,9 @@ impl Task {
             Task::Contact => Some(Outcome::Contact(Err(error))),
             Task::Nodes(_) => Some(Outcome::Nodes(Err(error))),
             Task::Values { .. } => Some(Outcome::ValuesEnd(Err(error))),
+            Task::Refresh(_) | Task::Storing { told: true, .. } => None,
             Task::Finding { .. } | Task::Storing { .. } => Some(Outcome::Stored(Err(error))),
-            Task::Refresh(_) | Task::Checking(_) | Task::Handing { .. } => None,
+            Task::Checking(_) | Task::Handing { .. } => None,
         }
     }
 }

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::airhook::mux::Mux;
-use crate::airhook::round_trip::RoundTrip;
 use crate::config::{Config, MAX_NETSTRING};
 use crate::contact::Contact;
 use crate::context::{Alarm, Context, Due, Key};
@@ -20,13 +19,17 @@ use crate::time::Time;
 const MAX_UNCONFIRMED: usize = 2 * MAX_NETSTRING;
 
 /// While no round trip is known, an answer is late after this many times
-/// `Config::initial_probe`, and never later; its peer is silent after so many;
+/// `Config::initial_probe`, and never later;
 const LATE: u32 = 2;
+/// its peer is silent after this many;
 const SILENT: u32 = 8;
-/// and after this many all repetitions of the request have had their chance.
+/// and after this many, all repetitions of the request have had their chance,
 const LOST: u32 = 16;
-/// The least time after which a peer is silent: a host may be busy for so long.
-const LEAST_SILENCE: Duration = Duration::from_millis(100);
+/// or after so many times what made it late, but no less than `SILENT`.
+const LOST_LATE: u32 = 24;
+/// The least time after which a peer is silent: three round trips of 50 ms. However short
+/// they are, a host may be busy, or two packets in a row be lost.
+const LEAST_SILENCE: Duration = Duration::from_millis(150);
 
 /// What it means that a call's timer has fired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,18 +213,21 @@ impl Peers {
     /// is silent.
     ///
     /// By the round trip of that connection or, where that is unknown or longer, by what is
-    /// usual for all. Silent is whoever takes three round trips, and long enough for one
-    /// repetition, the answer to it, and that to what was lost.
+    /// usual for all. Silent is whoever takes three round trips, and so long that two
+    /// repetitions could have been answered, or one of an opening.
     fn patience(&self, config: &Config, connection: Key) -> (Duration, Duration) {
         let (late, silent) = (config.initial_probe * LATE, config.initial_probe * SILENT);
         let (own, repeated, all) = self.mux.round_trip(connection, config);
-        let until_late = |round_trip: &RoundTrip| round_trip.patience(config.ack_delay, late);
-        let usual = if until_late(&own) < until_late(&all) { own } else { all };
+        let own_late = own.patience(config.ack_delay, late);
+        let usual_late = all.patience_for_others(config.ack_delay, late);
+        let (usual, until_late) = if own_late < usual_late { (own, own_late) } else { (all, usual_late) };
         let Some(trip) = usual.smoothed() else {
             return (late, silent);
         };
-        let twice = repeated.min(until_late(&usual)) + trip * 2;
-        (until_late(&usual).min(late), twice.max(trip * 3).max(LEAST_SILENCE).min(silent))
+        let repeated = repeated.min(until_late);
+        // Repetitions of an opening are bare: they only make way for what was lost.
+        let enough = if self.mux.is_proven(connection) { repeated * 2 + trip } else { repeated + trip * 2 };
+        (until_late.min(late), enough.max(trip * 3).max(LEAST_SILENCE).min(silent))
     }
 
     /// A call's timer has fired.
@@ -235,9 +241,12 @@ impl Peers {
             return Overdue::Over;
         };
         let asked = Contact { id: asked, addr: call.addr };
-        let silence = self.patience(ctx.config, call.connection).1;
-        let lost = (ctx.config.initial_probe * LOST).max(silence);
+        let (late, silence) = self.patience(ctx.config, call.connection);
+        let probe = ctx.config.initial_probe;
+        let lost = (late * LOST_LATE).clamp(probe * SILENT, probe * LOST);
         let (stage, next, overdue) = match call.stage {
+            // A long value goes to somebody who takes it.
+            Stage::Usual if self.is_taking(&call) => (Stage::Usual, ctx.now + late, Overdue::Waits),
             Stage::Usual => (Stage::Late, call.began + silence, Overdue::Late(operation, asked)),
             Stage::Late | Stage::Promising if self.is_promising(&call) => {
                 (Stage::Promising, ctx.now + silence, Overdue::Waits)
@@ -255,11 +264,16 @@ impl Peers {
     }
 
     /// Whether there is reason to wait longer than for silence: the answer has begun to
-    /// come, or the request is still going out; or, once, the peer is there.
+    /// come, or the request is still going out; or, once, that the peer is there.
     fn is_promising(&self, call: &Call<Waiter>) -> bool {
         self.mux.is_receiving(call.connection)
-            || (self.mux.is_responsive(call.connection, call.began)
-                && (call.stage == Stage::Late || self.mux.unconfirmed(call.connection) > 0))
+            || self.is_taking(call)
+            || (call.stage == Stage::Late && self.mux.is_responsive(call.connection, call.began))
+    }
+
+    /// Whether the request is still going out, and the peer confirms what has come of it.
+    fn is_taking(&self, call: &Call<Waiter>) -> bool {
+        self.mux.unconfirmed(call.connection) > 0 && self.mux.is_responsive(call.connection, call.began)
     }
 
     /// Takes a call out that has ended.

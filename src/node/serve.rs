@@ -11,7 +11,7 @@ use crate::krpc::message::{self, Fault, Method, Request};
 use crate::node::peers::Waiter;
 use crate::node::{Node, Promise, Waiting, World};
 use crate::store::Put;
-use crate::table::Room;
+use crate::table::{Entry, Room};
 
 /// What an answer takes beside its values and contacts, at the most, and what a contact does
 /// (that of an IPv6 host), in bytes.
@@ -149,8 +149,7 @@ impl Node {
         let mut closer = Vec::new();
         // A length in front of a value may have five digits; one was counted.
         if room >= ANSWER_OVERHEAD + k * MAX_CONTACT + 4 * values.len() {
-            self.table.nearest_alive(key, k + 1, &mut closer);
-            retain_useful(&mut closer, k, request, from);
+            self.table.nearest_of(key, k, &mut closer, |entry| is_useful(entry, request, from));
         }
         self.peers.reply(&mut world.ctx, connection, |out, own| {
             message::response_values_and_closer(out, request.tid, own, &values, &closer);
@@ -167,15 +166,14 @@ impl Node {
         wants: Option<&[u8]>,
     ) {
         let k = world.ctx.config.k;
-        let mut nodes = Vec::with_capacity(k + 1);
+        let mut nodes = Vec::with_capacity(k);
         match self.table.get(target) {
             // Who asks for a node that we know, and that seems to be there, gets that one alone.
-            Some(entry) if entry.is_alive() && is_useful(&entry.contact, request, from) => {
+            Some(entry) if is_useful(entry, request, from) => {
                 nodes.push(entry.contact);
             }
-            _ => self.table.nearest_alive(target, k + 1, &mut nodes),
+            _ => self.table.nearest_of(target, k, &mut nodes, |entry| is_useful(entry, request, from)),
         }
-        retain_useful(&mut nodes, k, request, from);
         self.peers.reply(&mut world.ctx, connection, |out, own| {
             message::response_nodes_and_wants(out, request.tid, own, &nodes, wants);
         });
@@ -234,13 +232,9 @@ impl Node {
     }
 }
 
-/// Nobody needs to be told of himself, or of addresses that he cannot reach.
-fn is_useful(node: &Contact, request: &Request<'_>, from: SocketAddr) -> bool {
-    node.id != request.sender && node.addr.is_ipv4() == from.is_ipv4()
-}
-
-/// Leaves the first `k` contacts that are of use to the one who asks.
-fn retain_useful(nodes: &mut Vec<Contact>, k: usize, request: &Request<'_>, from: SocketAddr) {
-    nodes.retain(|node| is_useful(node, request, from));
-    nodes.truncate(k);
+/// Nobody needs to be told of himself, of those who may be gone, or of addresses that he
+/// cannot reach.
+fn is_useful(entry: &Entry, request: &Request<'_>, from: SocketAddr) -> bool {
+    let node = &entry.contact;
+    entry.is_alive() && node.id != request.sender && node.addr.is_ipv4() == from.is_ipv4()
 }

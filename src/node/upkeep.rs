@@ -21,6 +21,9 @@ const EXPIRE_AT_ONCE: u32 = 1000;
 /// The time for everything else until the next such lot.
 const EXPIRE_PAUSE: Duration = Duration::from_millis(20);
 
+/// Within this time of the host's waking up all its nodes look for their neighbours.
+const WAKING: Duration = Duration::from_secs(5);
+
 /// How often a node that nobody answers looks for its neighbours again.
 const REJOIN_PAUSE: Duration = Duration::from_secs(60);
 
@@ -32,6 +35,8 @@ pub(super) struct Upkeep {
     refresh: Option<Timer>,
     /// Targets whose buckets are refreshed one after the other, the next one last.
     targets: Vec<Id>,
+    /// The host has slept since the neighbours were last looked for.
+    slept: bool,
     /// The contacts that were dropped last, for the time when none is left.
     lost: VecDeque<Contact>,
 }
@@ -79,6 +84,10 @@ impl Node {
                 self.rejoin(world);
                 let pause = if self.table.is_empty() { config.bucket_staleness } else { REJOIN_PAUSE };
                 self.upkeep.refresh = Some(world.ctx.arm(world.ctx.now + pause, Due::Refresh));
+            }
+            Due::Refresh if std::mem::take(&mut self.upkeep.slept) => {
+                self.rejoin(world);
+                self.arm_refresh(&mut world.ctx);
             }
             Due::Refresh => {
                 let staleness = config.bucket_staleness;
@@ -184,6 +193,16 @@ impl Node {
             let at = ctx.now + REJOIN_PAUSE;
             ctx.arm_by(&mut self.upkeep.refresh, at, Due::Refresh);
         }
+    }
+
+    /// The host has slept, and may be in another place: neighbours have come and gone.
+    pub fn wake(&mut self, world: &mut World<'_>) {
+        self.upkeep.slept = true;
+        // It was not the others who did not answer.
+        self.failed.clear();
+        let pause = WAKING.mul_f64(world.ctx.rng.random());
+        let at = world.ctx.now + pause;
+        world.ctx.arm_by(&mut self.upkeep.refresh, at, Due::Refresh);
     }
 
     /// Looks for the node's neighbours through whoever may be there: the contacts left

@@ -273,11 +273,17 @@ impl Table {
         }
     }
 
-    /// As [`nearest`](Self::nearest), but only those that are fit to be told to others:
-    /// they have answered, in this run and last time.
-    pub fn nearest_alive(&self, target: &Id, count: usize, out: &mut Vec<Contact>) {
-        out.clear();
-        self.collect(target, count, out, Entry::is_alive);
+    /// Adds to `out` the `count` contacts nearest to `target` among those to `take`, nearest
+    /// first.
+    pub fn nearest_of(
+        &self,
+        target: &Id,
+        count: usize,
+        out: &mut Vec<Contact>,
+        take: impl Fn(&Entry) -> bool,
+    ) {
+        let count = out.len().saturating_add(count);
+        self.collect(target, count, out, take);
     }
 
     /// Whether the target lies so far off that there must be nodes which share more leading

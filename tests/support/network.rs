@@ -206,6 +206,8 @@ pub struct Network {
     rng: Random,
     nodes: BTreeMap<SocketAddr, NodeKey>,
     addresses: BTreeMap<NodeKey, SocketAddr>,
+    /// The IPv6 addresses of those that have one of each.
+    second: BTreeMap<NodeKey, SocketAddr>,
     wire: BTreeMap<(Time, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
     hash: DefaultHasher,
     buffer: Vec<u8>,
@@ -228,6 +230,7 @@ impl Network {
             rng: seeded(seed_from_number(seed ^ 0x5eed)),
             nodes: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            second: BTreeMap::new(),
             wire: BTreeMap::new(),
             hash: DefaultHasher::new(),
             buffer: Vec::new(),
@@ -272,6 +275,12 @@ impl Network {
         self.nodes.insert(addr, node);
         self.addresses.insert(node, addr);
         node
+    }
+
+    /// Gives a node that is bound to all an IPv6 address, too.
+    pub fn add_address(&mut self, node: NodeKey, addr: SocketAddr) {
+        self.nodes.insert(addr, node);
+        self.second.insert(node, addr);
     }
 
     pub fn remove(&mut self, node: NodeKey) {
@@ -389,7 +398,8 @@ impl Network {
                 while let Some(to) = self.engine.poll_transmit(self.now, node, &mut buffer) {
                     quiet = false;
                     let to = SocketAddr::new(to.ip().to_canonical(), to.port());
-                    if let Some(&from) = self.addresses.get(&node) {
+                    let second = self.second.get(&node).filter(|_| to.is_ipv6());
+                    if let Some(&from) = second.or(self.addresses.get(&node)) {
                         self.put(from, to, &buffer);
                     }
                 }
