@@ -54,10 +54,10 @@ impl Series {
     }
 }
 
-const WIDTH: f64 = 720.0;
+const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 440.0;
 /// Left, right, top, bottom.
-const MARGINS: (f64, f64, f64, f64) = (56.0, 16.0, 40.0, 48.0);
+const MARGINS: (f64, f64, f64, f64) = (56.0, 236.0, 40.0, 48.0);
 /// Told apart by people who do not see all colours, too (Okabe and Ito, 2008).
 const COLOURS: [&str; 8] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933"];
@@ -77,8 +77,8 @@ impl Scale {
         match self {
             Scale::Linear => (0.0, if most > 0.0 { most * 1.02 } else { 1.0 }),
             Scale::Log(base) => {
-                let least = least.max(1e-9).log(base).floor();
-                let most = most.max(1e-9).log(base).ceil().max(least + 1.0);
+                let least = (least.max(1e-9).log(base) + 1e-9).floor();
+                let most = (most.max(1e-9).log(base) - 1e-9).ceil().max(least + 1.0);
                 (base.powf(least), base.powf(most))
             }
         }
@@ -115,7 +115,7 @@ impl Chart<'_> {
              font-family=\"sans-serif\" font-size=\"12\">\n\
              <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n"
         );
-        text(&mut svg, (WIDTH / 2.0, 22.0), "middle", "font-size=\"15\"", self.title);
+        text(&mut svg, ((left + WIDTH - right) / 2.0, 22.0), "middle", "font-size=\"15\"", self.title);
         for tick in self.x.1.ticks(xs) {
             line(&mut svg, (x(tick), top), (x(tick), HEIGHT - bottom));
             text(&mut svg, (x(tick), HEIGHT - bottom + 16.0), "middle", "", &number(tick));
@@ -124,7 +124,7 @@ impl Chart<'_> {
             line(&mut svg, (left, y(tick)), (WIDTH - right, y(tick)));
             text(&mut svg, (left - 6.0, y(tick) + 4.0), "end", "", &number(tick));
         }
-        text(&mut svg, (WIDTH / 2.0, HEIGHT - 12.0), "middle", "", self.x.0);
+        text(&mut svg, ((left + WIDTH - right) / 2.0, HEIGHT - 12.0), "middle", "", self.x.0);
         let turned = format!("transform=\"rotate(-90 16 {})\"", HEIGHT / 2.0);
         text(&mut svg, (16.0, HEIGHT / 2.0), "middle", &turned, self.y.0);
         for (at, series) in self.series.iter().enumerate() {
@@ -148,10 +148,10 @@ impl Chart<'_> {
                 svg,
                 "<line x1=\"{0}\" y1=\"{row}\" x2=\"{1}\" y2=\"{row}\" stroke=\"{colour}\" \
                  stroke-width=\"2\"{dashes}/>",
-                left + 12.0,
-                left + 40.0
+                WIDTH - right + 12.0,
+                WIDTH - right + 40.0
             );
-            text(&mut svg, (left + 46.0, row + 4.0), "start", "", &series.name);
+            text(&mut svg, (WIDTH - right + 46.0, row + 4.0), "start", "", &series.name);
         }
         svg + "</svg>\n"
     }

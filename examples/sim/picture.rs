@@ -17,7 +17,7 @@ pub fn draw_all(folder: &Path, reports: &[Report], k: usize) -> io::Result<()> {
     fs::write(folder.join("latency.svg"), latency(reports))?;
     for report in reports.iter().filter(|report| report.samples.len() > 1) {
         let name = if reports.len() == 1 { String::new() } else { format!("-{}", report.nodes) };
-        fs::write(folder.join(format!("values{name}.svg")), values(report))?;
+        fs::write(folder.join(format!("values{name}.svg")), values(report, k))?;
     }
     Ok(())
 }
@@ -64,7 +64,14 @@ pub fn latency(reports: &[Report]) -> String {
         let name = format!("{}, {} nodes", report.name, report.nodes);
         let trip = report.round_trip.max(1) as f64;
         let points = (1..=1000).map(|share| (tally.latency(share) as f64 / trip, share as f64 / 10.0));
-        Series::solid(&name, points.collect())
+        let mut points: Vec<(f64, f64)> = points.collect();
+        // Of many that are above one another, the ends will do.
+        for at in (1..points.len() - 1).rev() {
+            if points[at - 1].0 == points[at].0 && points[at].0 == points[at + 1].0 {
+                points.remove(at);
+            }
+        }
+        Series::solid(&name, points)
     });
     Chart {
         title: "How long lookups take",
@@ -76,23 +83,22 @@ pub fn latency(reports: &[Report]) -> String {
 }
 
 /// Values that were found, and copies of them, over time.
-pub fn values(report: &Report) -> String {
+pub fn values(report: &Report, k: usize) -> String {
     let hour = |micros: u64| micros as f64 / 3.6e9;
     let over_time = |of: &dyn Fn(&khashmir::sim::Sample) -> Option<f64>| -> Vec<(f64, f64)> {
         report.samples.iter().filter_map(|sample| Some((hour(sample.at), of(sample)?))).collect()
     };
     let share = |part: u64, all: u64| (all > 0).then(|| part as f64 * 100.0 / all as f64);
-    let k = 8.0;
     Chart {
         title: &format!("Values, {}, {} nodes", report.name, report.nodes),
         x: ("hours", Scale::Linear),
         y: ("%", Scale::Linear),
         series: vec![
             Series::solid(
-                "copies of each value, 100 %: 8",
-                over_time(&|sample| share(sample.copies, sample.stored).map(|copies| copies / k)),
+                &format!("copies of each, of {k}"),
+                over_time(&|sample| share(sample.copies, sample.stored).map(|copies| copies / k as f64)),
             ),
-            Series::solid("searches that found theirs", over_time(&|s| share(s.found, s.searched))),
+            Series::solid("searches that found it", over_time(&|s| share(s.found, s.searched))),
         ],
     }
     .svg()

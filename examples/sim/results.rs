@@ -8,6 +8,9 @@ use khashmir::sim::{Report, Scenario};
 
 use crate::picture;
 
+/// Contacts in a bucket, by default.
+const K: usize = 8;
+
 /// Runs everything, and writes what came of it: `full.txt`, `sizes.txt` and the pictures.
 pub fn write(folder: &Path) -> Result<(), String> {
     let save = |name: &str, text: &str| {
@@ -24,7 +27,7 @@ pub fn write(folder: &Path) -> Result<(), String> {
     let shown = like(&["fault-free", "loss-5", "loss-20", "dead-30", "churn-60", "churn-5", "mixture"]);
     save("latency.svg", &picture::latency(&shown))?;
     for report in like(&["churn-day"]) {
-        save("values.svg", &picture::values(&report))?;
+        save("values.svg", &picture::values(&report, K))?;
         save("churn-day.txt", &format!("{report}\n"))?;
     }
     // The last two: the same seed once more, and another one.
@@ -34,7 +37,7 @@ pub fn write(folder: &Path) -> Result<(), String> {
         reports.push(run("large", |scenario| (scenario.nodes, scenario.seed) = (nodes, seed))?);
     }
     save("sizes.txt", &table(&reports))?;
-    save("hops.svg", &picture::hops(&reports[..3], 8))
+    save("hops.svg", &picture::hops(&reports[..3], K))
 }
 
 fn run(name: &str, change: impl FnOnce(&mut Scenario)) -> Result<Report, String> {
