@@ -122,8 +122,7 @@ fn table(name: &str) -> Vec<Row> {
     let path = folder().join(name);
     let text = fs::read_to_string(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
     let mut lines = text.lines();
-    let head: Vec<String> =
-        lines.next().expect("a head").split_whitespace().map(str::to_owned).collect();
+    let head: Vec<String> = lines.next().expect("a head").split_whitespace().map(str::to_owned).collect();
     lines.map(|line| Row { text: line.to_owned(), head: head.clone() }).collect()
 }
 

@@ -73,7 +73,8 @@ impl Scale {
 
     /// From where to where an axis goes that has all these on it.
     fn range(self, numbers: impl Iterator<Item = f64>) -> (f64, f64) {
-        let (least, most) = numbers.fold((f64::MAX, f64::MIN), |(least, most), n| (least.min(n), most.max(n)));
+        let (least, most) =
+            numbers.fold((f64::MAX, f64::MIN), |(least, most), n| (least.min(n), most.max(n)));
         match self {
             Scale::Linear => (0.0, if most > 0.0 { most * 1.02 } else { 1.0 }),
             Scale::Log(base) => {
@@ -139,8 +140,12 @@ impl Chart<'_> {
             );
             if series.look == Look::Dotted {
                 for &(px, py) in &series.points {
-                    let _ =
-                        writeln!(svg, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\" fill=\"{colour}\"/>", x(px), y(py));
+                    let _ = writeln!(
+                        svg,
+                        "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\" fill=\"{colour}\"/>",
+                        x(px),
+                        y(py)
+                    );
                 }
             }
             let row = top + 18.0 + at as f64 * 18.0;

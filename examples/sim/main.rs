@@ -57,7 +57,8 @@ fn run(options: &Options) -> Result<(), String> {
         }
     }
     if let Some(folder) = &options.svg {
-        picture::draw_all(folder, &reports, scenario.config.k).map_err(|why| format!("{}: {why}", folder.display()))?;
+        picture::draw_all(folder, &reports, scenario.config.k)
+            .map_err(|why| format!("{}: {why}", folder.display()))?;
     }
     Ok(())
 }

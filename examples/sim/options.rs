@@ -239,7 +239,8 @@ impl Options {
                 continue;
             }
             let value = value.or_else(|| given.next()).unwrap_or_default();
-            if !matches!(name.as_str(), "--scenario" | "--nodes" | "--seed" | "--sweep" | "--json" | "--svg") {
+            if !matches!(name.as_str(), "--scenario" | "--nodes" | "--seed" | "--sweep" | "--json" | "--svg")
+            {
                 command += &format!(" {name} {value}");
             }
         }

@@ -142,10 +142,10 @@ impl Report {
         if lookups == 0 {
             return None;
         }
-        let of_its_own = |sent: u64| (u128::from(sent) * looking.lived).checked_div(self.idle.lived).unwrap_or(0);
-        let each = |sent: u64, idle: u64| {
-            (u128::from(sent).saturating_sub(of_its_own(idle)) * 100 / lookups) as u64
-        };
+        let of_its_own =
+            |sent: u64| (u128::from(sent) * looking.lived).checked_div(self.idle.lived).unwrap_or(0);
+        let each =
+            |sent: u64, idle: u64| (u128::from(sent).saturating_sub(of_its_own(idle)) * 100 / lookups) as u64;
         Some((each(looking.datagrams, self.idle.datagrams), each(looking.bytes, self.idle.bytes)))
     }
 

@@ -11,7 +11,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "scenario {}: {} nodes, seed {}", self.name, self.nodes, self.seed)?;
         let (span, trip) = (Seconds(self.span), Millis(self.round_trip));
-        writeln!(f, "virtual time: {span} s; the usual round trip: {trip} ms; crashed nodes: {}", self.crashed)?;
+        writeln!(
+            f,
+            "virtual time: {span} s; the usual round trip: {trip} ms; crashed nodes: {}",
+            self.crashed
+        )?;
         self.tally(f, "joined", &self.joins)?;
         for phase in &self.phases {
             let when = if phase.name == "all" { String::new() } else { format!(" ({})", phase.name) };
@@ -38,8 +42,24 @@ impl Report {
     /// What a [`row`](Self::row) holds.
     pub fn head() -> String {
         let names = [
-            "scenario", "nodes", "seed", "found", "hops", "asked", "datagrams", "bytes", "p50", "p90", "p99",
-            "p99.9", "max", "stored", "values", "B/s", "dead", "digest",
+            "scenario",
+            "nodes",
+            "seed",
+            "found",
+            "hops",
+            "asked",
+            "datagrams",
+            "bytes",
+            "p50",
+            "p90",
+            "p99",
+            "p99.9",
+            "max",
+            "stored",
+            "values",
+            "B/s",
+            "dead",
+            "digest",
         ];
         line(&names.map(str::to_owned))
     }

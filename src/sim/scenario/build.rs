@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use rand::Rng;
 
-use super::{Entry, Scenario};
 use super::roster::Member;
 use super::run::{Job, Run};
+use super::{Entry, Scenario};
 use crate::contact::Contact;
 use crate::engine::{NodeOptions, Outcome};
 use crate::error::StartError;

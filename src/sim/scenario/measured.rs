@@ -71,7 +71,8 @@ impl Run<'_> {
                 depths[depth].room += others.len().min(k) as u64;
             }
         }
-        let used = depths.iter().rposition(|depth| depth.contacts + depth.room > 0).map_or(0, |last| last + 1);
+        let used =
+            depths.iter().rposition(|depth| depth.contacts + depth.room > 0).map_or(0, |last| last + 1);
         depths.truncate(used);
         self.report.table = depths;
     }

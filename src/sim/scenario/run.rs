@@ -25,9 +25,18 @@ pub(super) enum Job {
     Greeting(Host),
     /// A node that enters looks for its neighbours.
     Arrival(Host),
-    Lookup { target: Member, phase: usize },
-    Store { value: u32 },
-    Search { value: u32, phase: usize, found_after: Option<Duration> },
+    Lookup {
+        target: Member,
+        phase: usize,
+    },
+    Store {
+        value: u32,
+    },
+    Search {
+        value: u32,
+        phase: usize,
+        found_after: Option<Duration>,
+    },
 }
 
 /// All that it takes to let a scenario happen.
@@ -264,7 +273,9 @@ impl<'a> Run<'a> {
         let apart = &self.apart;
         let is_there = |of: Host| apart.get(of.0 as usize).copied().unwrap_or(false);
         self.roster.pick(&mut self.rng, |member| {
-            member.host != host && !(ours && member.foreign) && side.is_none_or(|side| is_there(member.host) == side)
+            member.host != host
+                && !(ours && member.foreign)
+                && side.is_none_or(|side| is_there(member.host) == side)
         })
     }
 
