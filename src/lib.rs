@@ -32,6 +32,17 @@
 //! * [`engine::Engine`]: the core without any I/O: bytes, time and a seed go in;
 //!   bytes, deadlines and events come out. For drivers of your own.
 //!
+//! And one more for tests: with the feature `sim`, `sim::Simulation` runs whole networks of
+//! nodes in simulated time, the same way for the same seed, under losses, delays, crashes and
+//! partitions as you ask for them.
+//!
+//! # Features
+//!
+//! * `bundled` (on by default): builds the SQLite that rusqlite ships; without it the system's
+//!   library is linked.
+//! * `sim`: the simulator, for tests of programs that embed this crate and for experiments.
+//!   Without it nothing of it is compiled.
+//!
 //! # What you can rely on
 //!
 //! * **Threads.** One, with one event loop, for as many nodes as you like. None at

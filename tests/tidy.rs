@@ -38,9 +38,15 @@ fn room(module: &str) -> &str {
     if layer(module) == Some(0) { "ground" } else { module.split('/').next().unwrap_or(module) }
 }
 
-/// The files that may read clocks, open sockets and hold locks.
+/// The files that may read clocks, open sockets and hold locks. (A simulation must not, but where the
+/// seed of a test comes from the environment.)
 fn is_driver(module: &str) -> bool {
-    matches!(room(module), "reactor" | "sim" | "khashmir" | "lib")
+    matches!(room(module), "reactor" | "khashmir" | "lib") || module == "sim/seed"
+}
+
+/// The files whose results must be the same on every machine, and so are counted in integers.
+fn is_exact(module: &str) -> bool {
+    room(module) == "sim" && !module.starts_with("sim/report")
 }
 
 /// Paths that nothing but a driver may name, and why; with the room, if any, that
@@ -48,7 +54,8 @@ fn is_driver(module: &str) -> bool {
 const NOT_IN_THE_CORE: [(&str, &str, &str); 21] = [
     ("std::time::Instant", "", "reads a clock"),
     ("std::time::SystemTime", "", "reads a clock"),
-    ("std::fs", "", "does I/O"),
+    // A simulated node that loses its file.
+    ("std::fs", "sim", "does I/O"),
     ("std::process", "", "reaches outside"),
     ("std::env", "", "reaches outside"),
     ("std::thread", "", "starts or stops threads"),
@@ -218,6 +225,12 @@ fn manners(file: &str, module: &str, text: &str, modules: &BTreeSet<String>) -> 
     }
     for (word, why) in NOWHERE {
         words(&code, word).for_each(|at| fault(at, format!("`{word}` {why}")));
+    }
+    if is_exact(module) {
+        for word in ["f32", "f64", "as_secs_f32", "as_secs_f64", "from_secs_f32", "from_secs_f64", "mul_f64"]
+        {
+            words(&code, word).for_each(|at| fault(at, format!("`{word}` may differ between machines")));
+        }
     }
     if !is_driver(module) {
         for (word, why) in NOT_A_WORD_OF_THE_CORE {
@@ -503,6 +516,24 @@ fn what_the_core_must_not_touch_is_found() {
     ] {
         assert!(!faults("src/node/serve.rs", text).is_empty(), "{text}");
     }
+}
+
+#[test]
+fn what_a_simulation_must_not_do_is_found() {
+    for text in [
+        "fn f() { let now = Instant::now(); }",
+        "fn f() { std::env::var(\"SEED\") }",
+        "fn f() { println!(\"x\") }",
+        "fn f(share: f64) {}",
+        "fn f(span: Duration) -> bool { span.as_secs_f64() > g() }",
+        "struct S { map: HashMap<u8, u8> }\nfn f(s: &S) { s.map.values(); }",
+        "use rand::rngs::SysRng;",
+    ] {
+        assert!(!faults("src/sim/network.rs", text).is_empty(), "{text}");
+    }
+    assert_eq!(faults("src/sim/hosts.rs", "fn f() { std::fs::remove_file(p) }"), [""; 0]);
+    assert_eq!(faults("src/sim/report/text.rs", "fn f(share: f64) {}"), [""; 0]);
+    assert_eq!(faults("src/sim/seed.rs", "fn f() { std::env::var(\"SEED\") }"), [""; 0]);
 }
 
 #[test]

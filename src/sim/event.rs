@@ -274,3 +274,57 @@ impl Flights {
         self.all.len() - self.free.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::random::{seed_from_number, seeded};
+    use crate::sim::quantile::below;
+
+    /// Against a map in order: waits from none to hours, and jumps of the clock between the events.
+    #[test]
+    fn events_come_in_order() {
+        for seed in 0..20 {
+            let mut rng = seeded(seed_from_number(seed));
+            let (mut events, mut model) = (Events::default(), BTreeMap::new());
+            let (mut now, mut serial) = (0, 0);
+            for _ in 0..3000 {
+                for _ in 0..below(&mut rng, 4) {
+                    let longest =
+                        [1, 1 << 10, 1 << 16, 1 << 22, 1 << 23, 1 << 33][below(&mut rng, 6) as usize];
+                    let at = now + below(&mut rng, longest);
+                    serial += 1;
+                    events.insert(Time::from_micros(at), Event::Alarm(serial));
+                    model.insert((at, serial), serial);
+                }
+                let next = model.keys().next().map(|&(at, _)| at);
+                assert_eq!(events.next_time(), next.map(Time::from_micros), "seed {seed}");
+                let longest = 1 << below(&mut rng, 24);
+                now = match next {
+                    Some(next) if below(&mut rng, 3) > 0 => next,
+                    _ => now + below(&mut rng, longest),
+                };
+                // Some of what is due is entered meanwhile.
+                loop {
+                    let due = model.first_entry().filter(|entry| entry.key().0 <= now);
+                    let due = due.map(|entry| entry.remove());
+                    let taken = events.take(Time::from_micros(now)).map(|event| match event {
+                        Event::Alarm(number) => number,
+                        other => panic!("{other:?}"),
+                    });
+                    assert_eq!(taken, due, "seed {seed}, at {now}");
+                    if taken.is_none() {
+                        break;
+                    }
+                    if below(&mut rng, 4) == 0 {
+                        serial += 1;
+                        events.insert(Time::from_micros(now), Event::Alarm(serial));
+                        model.insert((now, serial), serial);
+                    }
+                }
+            }
+        }
+    }
+}

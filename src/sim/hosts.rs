@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::line::{Frozen, Line, Pipe, Translator};
 use super::network::Conditions;
 use super::place::{Family, HOSTS, PORT, PRIVATE, Place, host_at, ip};
-use super::simulation::{Foreign, Host, Occupant, Peer, Setup, Simulation, Slot};
+use super::simulation::{Deed, Foreign, Host, Occupant, Peer, Setup, Simulation, Slot};
 use crate::config::{Config, Durability};
 use crate::contact::Contact;
 use crate::engine::{Engine, NodeKey, NodeOptions, Standing, Stats};
@@ -83,6 +83,7 @@ impl Simulation {
     ///
     /// When its contacts could not be saved; the node is gone all the same.
     pub fn remove(&mut self, host: Host) -> Result<(), StoreError> {
+        self.note(Deed::Stop, host);
         self.stop(host, Engine::remove_node)
     }
 
@@ -95,6 +96,7 @@ impl Simulation {
     pub fn crash(&mut self, host: Host) -> Result<(), StoreError> {
         // What it told before is told.
         self.hear();
+        self.note(Deed::Crash, host);
         let before = self.happenings.len();
         let crashed = self.stop(host, Engine::crash_node);
         self.happenings.truncate(before);
@@ -142,8 +144,9 @@ impl Simulation {
         if span.is_zero() || matches!(occupant, None | Some(Occupant::None)) {
             return;
         }
+        self.note(Deed::Freeze, host);
         let node = self.node(host);
-        let room = self.setup(host).map_or(Place::default().socket_buffer, |setup| setup.place.socket_buffer);
+        let room = self.hosts[host.number()].socket_buffer as usize;
         let Some(line) = self.line_mut(host) else { return };
         match &mut line.frozen {
             Some(frozen) if frozen.until >= until => return,
@@ -197,17 +200,20 @@ impl Simulation {
     /// [healed](Self::heal); among themselves they reach each other. What is under way between the two
     /// sides is lost. `None`: there are 32 partitions already, and this one does not come to be.
     pub fn partition(&mut self, hosts: impl IntoIterator<Item = Host>) -> Option<Partition> {
-        let known = self.hosts.len();
-        self.network.part(hosts.into_iter().filter(|host| host.number() < known)).map(Partition)
+        let hosts: Vec<Host> = hosts.into_iter().filter(|host| host.number() < self.hosts.len()).collect();
+        hosts.iter().for_each(|&host| self.note(Deed::Part, host));
+        self.network.part(hosts).map(Partition)
     }
 
     /// Ends a partition.
     pub fn heal(&mut self, partition: Partition) {
+        self.note(Deed::Heal, Host(partition.0));
         self.network.heal(partition.0);
     }
 
     /// Makes a host dead to the world, or brings it back: its program runs, but nothing gets in or out.
     pub fn cut_off(&mut self, host: Host, off: bool) {
+        self.note(if off { Deed::CutOff } else { Deed::BringBack }, host);
         if let Some(line) = self.line_mut(host) {
             line.cut_off = off;
         }
@@ -330,11 +336,13 @@ impl Simulation {
             line: (!is_plain).then(|| Box::new(line)),
             region: place.region,
             family: place.family,
+            socket_buffer: u32::try_from(place.socket_buffer).unwrap_or(u32::MAX),
         });
         Ok(host)
     }
 
     fn put_peer(&mut self, host: Host, peer: Box<dyn Peer>) {
+        self.note(Deed::Start, host);
         self.hosts[host.number()].occupant = Occupant::Peer(Box::new(Foreign { peer, armed: None }));
         self.awake.push_back(host);
     }
@@ -361,6 +369,7 @@ impl Simulation {
         let slot = &mut self.hosts[host.number()];
         (slot.occupant, slot.setup, slot.id) = (Occupant::Node(node), Some(Box::new(setup)), None);
         self.note_host(node, host);
+        self.note(Deed::Start, host);
         Ok(())
     }
 

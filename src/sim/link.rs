@@ -62,7 +62,7 @@ impl Network {
             lines: Vec::new(),
             sides: Vec::new(),
             partitions: 0,
-            key: mix(key),
+            key: mix(key.wrapping_add(GOLDEN)),
             rng,
         }
     }
@@ -184,10 +184,13 @@ fn latency(latency: &Latency, key: u64, a: (Host, u16), b: (Host, u16)) -> Durat
     }
 }
 
+/// 2⁶⁴ divided by the golden ratio: SplitMix64's step.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// A number that belongs to a pair of hosts.
 fn draw(key: u64, Host(a): Host, Host(b): Host) -> u64 {
     let pair = u64::from(a.min(b)) << 32 | u64::from(a.max(b));
-    mix(mix(pair.wrapping_add(key)) ^ key)
+    mix(mix(pair.wrapping_mul(GOLDEN).wrapping_add(key)) ^ key)
 }
 
 impl Line {

@@ -182,7 +182,7 @@ mod tests {
     /// How often a standard normal variable exceeds z: Gauss's integral, by Simpson's rule.
     fn exceeded(z: f64) -> f64 {
         let density = |x: f64| (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt();
-        let (steps, end) = (4000, z + 12.0);
+        let (steps, end) = (600, z + 12.0);
         let h = (end - z) / f64::from(steps);
         let inner: f64 = (1..steps).map(|i| f64::from(2 + 2 * (i % 2)) * density(z + f64::from(i) * h)).sum();
         (density(z) + inner + density(end)) * h / 3.0
@@ -198,7 +198,7 @@ mod tests {
         for (i, &z) in NORMAL.iter().enumerate() {
             let q = 0.5f64.powi(i as i32 / 32 + 1) * (1.0 - (i % 32) as f64 / 64.0);
             let ratio = exceeded(f64::from(z) / UNIT) / q;
-            assert!((ratio - 1.0).abs() < 1e-6, "NORMAL[{i}] is exceeded {ratio} times as often");
+            assert!((ratio - 1.0).abs() < 5e-6, "NORMAL[{i}] is exceeded {ratio} times as often");
         }
         assert!(NORMAL.is_sorted());
     }
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn draws_follow_the_formulas() {
         let second = Duration::from_secs(1);
-        for n in 0..10_000u64 {
+        for n in 0..2000u64 {
             let draw = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (n % 40);
             let q = (draw | 1) as f64 / 2f64.powi(64);
             assert!((octaves(draw) as f64 / UNIT + q.log2()).abs() < 1e-5, "{draw:x}");
@@ -227,7 +227,7 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let mut draws = |draw: fn(&mut crate::random::Random, Duration) -> Duration| {
             let mut all: Vec<f64> =
-                (0..200_000).map(|_| draw(&mut rng, hour).as_secs_f64() / 3600.0).collect();
+                (0..50_000).map(|_| draw(&mut rng, hour).as_secs_f64() / 3600.0).collect();
             all.sort_by(f64::total_cmp);
             (all.iter().sum::<f64>() / all.len() as f64, all[all.len() / 2])
         };
@@ -238,8 +238,8 @@ mod tests {
             ("log_normal", draws(|rng, median| log_normal(rng, median, 500)), 1.133, 1.0),
             ("uniform", draws(|rng, most| uniform(rng, most / 2, most)), 0.75, 0.75),
         ] {
-            assert!((mean / mean_expected - 1.0f64).abs() < 0.02, "{what}: mean {mean}");
-            assert!((median / median_expected - 1.0f64).abs() < 0.02, "{what}: median {median}");
+            assert!((mean / mean_expected - 1.0f64).abs() < 0.04, "{what}: mean {mean}");
+            assert!((median / median_expected - 1.0f64).abs() < 0.03, "{what}: median {median}");
         }
     }
 

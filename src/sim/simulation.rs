@@ -108,6 +108,19 @@ pub(super) struct Foreign {
     pub armed: Option<Time>,
 }
 
+/// What the owner of a simulation does to a host, as numbers for the digest.
+#[derive(Clone, Copy)]
+pub(super) enum Deed {
+    Start = 1,
+    Stop = 2,
+    Crash = 3,
+    Freeze = 4,
+    CutOff = 5,
+    BringBack = 6,
+    Part = 7,
+    Heal = 8,
+}
+
 /// What is kept for each host: little, for there may be a million, and most of them gone.
 pub(super) struct Slot {
     pub occupant: Occupant,
@@ -119,6 +132,7 @@ pub(super) struct Slot {
     pub line: Option<Box<Line>>,
     pub region: u16,
     pub family: Family,
+    pub socket_buffer: u32,
 }
 
 /// A network of nodes in simulated time.
@@ -274,6 +288,12 @@ impl Simulation {
             self.host_of.resize(place + 1, Host(u32::MAX));
         }
         self.host_of[place] = host;
+    }
+
+    /// Enters into the digest what the owner does to a host.
+    pub(super) fn note(&mut self, what: Deed, host: Host) {
+        self.digest.number(self.now.as_micros());
+        self.digest.number((what as u64) << 32 | u64::from(host.0));
     }
 
     pub(super) fn line_mut(&mut self, host: Host) -> Option<&mut Line> {
