@@ -80,7 +80,8 @@ enum Running {
 /// A peer of 2003, for a host of a [`Simulation`](super::Simulation).
 ///
 /// Commands return at once and name an operation; what comes of it is taken with
-/// [`poll_outcome`](Self::poll_outcome). A malformed answer can leave an operation without an end, as it did in 2003.
+/// [`poll_outcome`](Self::poll_outcome). A malformed answer can leave an operation without an
+/// end, as it did in 2003.
 #[derive(Debug)]
 pub struct Original {
     own: Contact,

@@ -135,13 +135,18 @@ impl Original {
                 }
             }
             Purpose::Search { operation } => {
-                let is_for_values = self.running.get(&operation).is_some_and(
-                    |running| matches!(running, Running::Search(search) if matches!(search.goal, Goal::Values(_))),
-                );
+                let is_for_values = match self.running.get(&operation) {
+                    Some(Running::Search(search)) => matches!(search.goal, Goal::Values(_)),
+                    _ => false,
+                };
                 // By the port it came from, but by the host it names.
                 match messages::host(&sender) {
                     Some(host) if id != UNKNOWN => {
-                        self.table.insert(now, Contact { id, addr: SocketAddr::new(host, from.port()) }, true);
+                        self.table.insert(
+                            now,
+                            Contact { id, addr: SocketAddr::new(host, from.port()) },
+                            true,
+                        );
                         self.step_answered(now, operation, parts);
                     }
                     _ if is_for_values => self.call_failed(now, call),

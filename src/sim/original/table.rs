@@ -133,9 +133,8 @@ impl Table {
         lower.bits += 1;
         let mut upper =
             Bucket { lowest: Id::new(middle), bits: lower.bits, last_used: now, entries: Vec::new() };
-        let (low, high) = std::mem::take(&mut lower.entries)
-            .into_iter()
-            .partition(|entry| entry.contact.id < upper.lowest);
+        let (low, high) =
+            std::mem::take(&mut lower.entries).into_iter().partition(|entry| entry.contact.id < upper.lowest);
         lower.entries = low;
         upper.entries = high;
         self.buckets.insert(at + 1, upper);
