@@ -26,9 +26,10 @@ pub fn draw_all(folder: &Path, reports: &[Report], k: usize) -> io::Result<()> {
 ///
 /// Kademlia (section 3) promises one bit nearer with each hop at least: log2 N. But a node names the
 /// nearest of the K in its bucket, and of K distances that are uniform the least is smaller by e^(H_K) on
-/// average (of the logarithm), where H_K = 1 + 1/2 + … + 1/K: that makes ln N / H_K hops. (That it is c log N,
-/// with a c that depends on K alone, is proved in Cai and Devroye, *The analysis of Kademlia for random
-/// IDs*, 2015.) A lookup that asks several at a time goes on with the best of their answers, and needs fewer.
+/// average (of the logarithm), where H_K = 1 + 1/2 + … + 1/K: that makes ln N / H_K hops. (That it is
+/// c log N, with a c that depends on K alone, is proved in Cai and Devroye, *The analysis of Kademlia for
+/// random IDs*, 2014.) A lookup that asks several at a time goes on with the best of their answers, and
+/// needs fewer.
 pub fn hops(reports: &[Report], k: usize) -> String {
     let mut sizes: Vec<u32> = reports.iter().map(|report| report.nodes).collect();
     sizes.sort_unstable();

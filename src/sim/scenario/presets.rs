@@ -22,7 +22,7 @@ const NAMES: [(&str, &str); 16] = [
     ("churn-60", "nodes stay for 60 minutes on average; an hour of it"),
     ("churn-15", "nodes stay for 15 minutes on average; an hour of it"),
     ("churn-5", "nodes stay for 5 minutes on average; an hour of it"),
-    ("churn-heavy", "nodes stay for 60 minutes on average, most for less, a few for long; three hours of it"),
+    ("churn-heavy", "nodes stay for 60 minutes on average, most for less; three hours of it"),
     ("churn-day", "nodes stay for 60 minutes on average; 24 hours, with 1,000 values stored in the first"),
     ("partition", "a third of the nodes is cut off for ten minutes"),
     ("mixture", "half of the nodes are peers as of 2003"),
@@ -40,7 +40,8 @@ impl Scenario {
         NAMES.into_iter()
     }
 
-    /// The scenario of that name, with seed 1 and, if it does not say otherwise, 1,000 nodes. `None`: there is none.
+    /// The scenario of that name, with seed 1 and, unless it says otherwise, 1,000 nodes. `None`: there
+    /// is none.
     ///
     /// ```
     /// use khashmir::sim::Scenario;
