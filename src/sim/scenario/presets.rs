@@ -97,8 +97,10 @@ impl Scenario {
             }
             _ => Scenario { entry: Entry::Joining(64), originals: 500_000, ..base },
         };
-        let entry = if brief { Entry::Seeded } else { scenario.entry };
-        Some(Scenario { entry, ..scenario })
+        if brief {
+            return Some(Scenario { entry: Entry::Seeded, sample: Duration::ZERO, ..scenario });
+        }
+        Some(scenario)
     }
 
     /// The same in a network that was joined, of which nodes come and go for `span`, with lookups all
