@@ -40,7 +40,7 @@ fn run(options: &Options) -> Result<(), String> {
         return Ok(());
     }
     if let Some(folder) = &options.write_results {
-        return results::write(folder);
+        return results::write(folder, &options.part);
     }
     let mut reports = Vec::new();
     let scenario = options.scenario()?;

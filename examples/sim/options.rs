@@ -8,6 +8,8 @@ use clap::Parser;
 use khashmir::Config;
 use khashmir::sim::{ALL, Bursts, Churn, Cut, Entry, Latency, Regions, Scenario, Session};
 
+use crate::results::Part;
+
 /// Runs a network of nodes in simulated time, and reports how it did.
 ///
 /// It starts from a scenario that has a name, and changes in it what is given. The same options give
@@ -157,10 +159,13 @@ pub struct Options {
     /// Draw pictures into this folder.
     #[arg(long, value_name = "DIR")]
     pub svg: Option<PathBuf>,
-    /// Run all that takes longer than a test may, and write the tables of results and their pictures
-    /// into this folder.
+    /// Run what takes longer than a test may, and write the tables of results and their pictures into
+    /// this folder.
     #[arg(long, value_name = "DIR")]
     pub write_results: Option<PathBuf>,
+    /// Only this part of them.
+    #[arg(long, requires = "write_results")]
+    pub part: Vec<Part>,
 }
 
 impl Options {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
+use clap::ValueEnum;
 use khashmir::sim::{Report, Scenario};
 
 use crate::picture;
@@ -11,33 +12,53 @@ use crate::picture;
 /// Contacts in a bucket, by default.
 const K: usize = 8;
 
-/// Runs everything, and writes what came of it: `full.txt`, `sizes.txt` and the pictures.
-pub fn write(folder: &Path) -> Result<(), String> {
+/// What takes its own time.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// 1,000 nodes under each of the conditions: `full.txt`, `latency.svg`.
+    Full,
+    /// Networks of different sizes, the largest ones three times, twice with the same seed: `sizes.txt`,
+    /// `hops.svg`.
+    Sizes,
+    /// 24 hours in which nodes come and go: `day.txt`, `values.svg`.
+    Day,
+}
+
+/// Runs these parts, or all, and writes what came of it.
+pub fn write(folder: &Path, parts: &[Part]) -> Result<(), String> {
+    let parts = if parts.is_empty() { Part::value_variants() } else { parts };
     let save = |name: &str, text: &str| {
         fs::write(folder.join(name), text).map_err(|why| format!("{}: {why}", folder.join(name).display()))
     };
-    let mut reports = Vec::new();
-    for (name, _) in Scenario::names().filter(|(name, _)| *name != "large") {
-        reports.push(run(name, |_| {})?);
+    for part in parts {
+        match part {
+            Part::Full => {
+                let mut reports = Vec::new();
+                for (name, _) in Scenario::names().filter(|(name, _)| !matches!(*name, "large" | "churn-day")) {
+                    reports.push(run(name, |_| {})?);
+                }
+                save("full.txt", &table(&reports))?;
+                let names = ["fault-free", "loss-5", "loss-20", "dead-30", "churn-60", "churn-5", "mixture"];
+                reports.retain(|report| names.contains(&report.name.as_str()));
+                save("latency.svg", &picture::latency(&reports))?;
+            }
+            Part::Sizes => {
+                let sizes = [(1000, 1), (10_000, 1), (100_000, 1), (100_000, 1), (100_000, 2)];
+                let mut reports = Vec::new();
+                for (nodes, seed) in sizes {
+                    reports.push(run("large", |scenario| (scenario.nodes, scenario.seed) = (nodes, seed))?);
+                }
+                save("sizes.txt", &table(&reports))?;
+                save("hops.svg", &picture::hops(&reports[..3], K))?;
+            }
+            Part::Day => {
+                let day = run("churn-day", |_| {})?;
+                save("values.svg", &picture::values(&day, K))?;
+                save("day.txt", &format!("{}\n{day}\n", table(std::slice::from_ref(&day))))?;
+            }
+        }
     }
-    save("full.txt", &table(&reports))?;
-    let like = |names: &[&str]| -> Vec<Report> {
-        reports.iter().filter(|report| names.contains(&report.name.as_str())).cloned().collect()
-    };
-    let shown = like(&["fault-free", "loss-5", "loss-20", "dead-30", "churn-60", "churn-5", "mixture"]);
-    save("latency.svg", &picture::latency(&shown))?;
-    for report in like(&["churn-day"]) {
-        save("values.svg", &picture::values(&report, K))?;
-        save("churn-day.txt", &format!("{report}\n"))?;
-    }
-    // The last two: the same seed once more, and another one.
-    let sizes = [(1000, 1), (10_000, 1), (100_000, 1), (100_000, 1), (100_000, 2)];
-    let mut reports = Vec::new();
-    for (nodes, seed) in sizes {
-        reports.push(run("large", |scenario| (scenario.nodes, scenario.seed) = (nodes, seed))?);
-    }
-    save("sizes.txt", &table(&reports))?;
-    save("hops.svg", &picture::hops(&reports[..3], K))
+    Ok(())
 }
 
 fn run(name: &str, change: impl FnOnce(&mut Scenario)) -> Result<Report, String> {
