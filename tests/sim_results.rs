@@ -12,11 +12,10 @@
 //! what takes longer, 24 hours of churn among it, and the pictures; of that, the tests here check that
 //! it is good enough.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use khashmir::sim::{Report, Scenario};
+use khashmir::sim::{Lookups, Report, Scenario, Values};
 
 /// Runs these scenarios, the brief forms of them, and holds the table of that name against what came of them.
 fn compare(table: &str, scenarios: &[&str]) {
@@ -74,10 +73,142 @@ fn mixture() {
 #[test]
 fn another_seed_another_digest() {
     let digest = |seed| {
-        let scenario = Scenario { seed, ..Scenario::named("loss-5-brief").expect("a scenario") };
-        scenario.run().expect("a run").digest
+        let brief = Scenario::named("loss-5-brief").expect("a scenario");
+        let lookups = Lookups { count: 50, ..brief.lookups };
+        Scenario { seed, lookups, values: Values::default(), ..brief }.run().expect("a run").digest
     };
     let digests = [1, 1, 2].map(digest);
     assert_eq!(digests[0], digests[1], "seed 1");
     assert_ne!(digests[0], digests[2], "seeds 1 and 2");
+}
+
+// -- the tables of runs that take longer
+
+/// A row of a table, by the names of its columns.
+struct Row {
+    text: String,
+    head: Vec<String>,
+}
+
+impl Row {
+    fn text(&self, column: &str) -> &str {
+        let at = self.head.iter().position(|name| name == column).expect("a column");
+        self.text.split_whitespace().nth(at).expect("all columns")
+    }
+
+    /// A number, as it stands there.
+    fn number(&self, column: &str) -> f64 {
+        self.text(column).parse().expect("a number")
+    }
+
+    /// How many were found of those that were looked for.
+    fn found(&self, column: &str) -> (u64, u64) {
+        let (found, tried) = self.text(column).split_once('/').expect("how many of how many");
+        (found.parse().expect("a number"), tried.parse().expect("a number"))
+    }
+
+    fn assert_found(&self, column: &str, thousandths: u64) {
+        let (found, tried) = self.found(column);
+        assert!(tried > 0 && found * 1000 >= tried * thousandths, "{column}: {found}/{tried}\n{}", self.text);
+    }
+
+    /// Looked up under bad conditions: it takes under six times what half of all take under good ones.
+    fn assert_swift(&self, full: &[Row]) {
+        let usual = row(full, "fault-free").number("p50");
+        assert!(self.number("p99") < 6.0 * usual, "99 % within {} ms\n{}", self.number("p99"), self.text);
+    }
+}
+
+fn table(name: &str) -> Vec<Row> {
+    let path = folder().join(name);
+    let text = fs::read_to_string(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+    let mut lines = text.lines();
+    let head: Vec<String> = lines.next().expect("a head").split_whitespace().map(str::to_owned).collect();
+    // What stands behind the table explains it.
+    let rows = lines.take_while(|line| !line.is_empty());
+    rows.map(|line| Row { text: line.to_owned(), head: head.clone() }).collect()
+}
+
+fn row<'r>(rows: &'r [Row], scenario: &str) -> &'r Row {
+    rows.iter().find(|row| row.text("scenario") == scenario).unwrap_or_else(|| panic!("no row {scenario}"))
+}
+
+#[test]
+fn without_faults_everything_is_found() {
+    let full = table("full.txt");
+    for scenario in ["fault-free", "joining"] {
+        row(&full, scenario).assert_found("found", 1000);
+        row(&full, scenario).assert_found("values", 1000);
+    }
+}
+
+#[test]
+fn lookups_find_in_spite_of_losses() {
+    let full = table("full.txt");
+    for scenario in ["loss-1", "loss-5", "loss-10", "loss-20"] {
+        row(&full, scenario).assert_found("found", 999);
+        row(&full, scenario).assert_found("values", 999);
+        row(&full, scenario).assert_swift(&full);
+    }
+}
+
+#[test]
+fn lookups_find_in_spite_of_dead_contacts() {
+    let full = table("full.txt");
+    for scenario in ["dead-10", "dead-30"] {
+        row(&full, scenario).assert_found("found", 999);
+        row(&full, scenario).assert_found("values", 999);
+        row(&full, scenario).assert_swift(&full);
+    }
+}
+
+#[test]
+fn lookups_find_while_nodes_come_and_go() {
+    let full = table("full.txt");
+    for scenario in ["churn-60", "churn-15"] {
+        row(&full, scenario).assert_found("found", 999);
+    }
+    row(&full, "churn-5").assert_found("found", 990);
+}
+
+#[test]
+fn values_stay_for_a_day() {
+    let table = table("day.txt");
+    let day = row(&table, "churn-day");
+    day.assert_found("stored", 1000);
+    day.assert_found("values", 999);
+    assert!(day.number("B/s") < 300.0, "{} bytes/s per node", day.number("B/s"));
+}
+
+#[test]
+fn a_partition_heals() {
+    let full = table("full.txt");
+    for phase in ["before", "healed"] {
+        row(&full, &format!("partition/{phase}")).assert_found("found", 999);
+        row(&full, &format!("partition/{phase}")).assert_found("values", 999);
+    }
+    row(&full, "partition/apart").assert_found("found", 990);
+}
+
+#[test]
+fn peers_of_2003_are_found() {
+    let full = table("full.txt");
+    row(&full, "mixture").assert_found("found", 999);
+    row(&full, "mixture").assert_found("values", 999);
+}
+
+#[test]
+fn large_networks_take_few_hops() {
+    let sizes = table("sizes.txt");
+    for row in &sizes {
+        row.assert_found("found", 1000);
+        row.assert_found("values", 1000);
+        // One bit a hop is what Kademlia promises; a bucket of 8 is good for more than two.
+        assert!(row.number("hops") * 2.0 < row.number("nodes").log2(), "{}", row.text);
+    }
+    let digests: Vec<&str> =
+        sizes.iter().filter(|row| row.text("nodes") == "100000").map(|row| row.text("digest")).collect();
+    let [first, again, other] = digests[..] else { panic!("{digests:?}") };
+    assert_eq!(first, again, "one seed");
+    assert_ne!(first, other, "two seeds");
 }

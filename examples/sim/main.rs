@@ -3,6 +3,7 @@
 // It measures how long things take.
 #![allow(clippy::disallowed_methods)]
 
+mod chart;
 mod json;
 mod memory;
 mod options;
@@ -39,12 +40,12 @@ fn run(options: &Options) -> Result<(), String> {
         return Ok(());
     }
     if let Some(folder) = &options.write_results {
-        return results::write(folder, options.seed);
+        return results::write(folder, &options.part);
     }
     let mut reports = Vec::new();
-    for nodes in options.sizes() {
-        let mut scenario = options.scenario()?;
-        scenario.nodes = nodes;
+    let scenario = options.scenario()?;
+    for nodes in options.sizes(&scenario) {
+        let scenario = Scenario { nodes, ..scenario.clone() };
         reports.push(one(&scenario, options)?);
     }
     if let Some(file) = &options.json {
@@ -56,8 +57,8 @@ fn run(options: &Options) -> Result<(), String> {
         }
     }
     if let Some(folder) = &options.svg {
-        let k = options.scenario()?.config.k;
-        picture::draw_all(folder, &reports, k).map_err(|why| format!("{}: {why}", folder.display()))?;
+        picture::draw_all(folder, &reports, scenario.config.k)
+            .map_err(|why| format!("{}: {why}", folder.display()))?;
     }
     Ok(())
 }

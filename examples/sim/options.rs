@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use khashmir::Config;
-use khashmir::sim::{Churn, Cut, Entry, Latency, Scenario, Session};
+use khashmir::sim::{ALL, Bursts, Churn, Cut, Entry, Latency, Regions, Scenario, Session};
+
+use crate::results::Part;
 
 /// Runs a network of nodes in simulated time, and reports how it did.
 ///
@@ -29,6 +31,9 @@ pub struct Options {
     /// Where all that is random comes from.
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
+    /// How many percent of the nodes are behind a translator of addresses.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    translated: Option<u32>,
     /// Have nodes join, at most so many at a time, instead of filling their tables.
     #[arg(long, value_name = "AT_ONCE")]
     join: Option<u32>,
@@ -42,12 +47,28 @@ pub struct Options {
     #[arg(long, value_name = "TIME", value_parser = span)]
     settle: Option<Duration>,
 
-    /// How long a datagram is under way, or between which two times: 40ms, 20ms-80ms.
+    /// How long a datagram is under way, or between which two times it takes, or by where the hosts
+    /// are: 40ms, 20ms-80ms, regions.
     #[arg(long, value_name = "TIME", value_parser = latency)]
     latency: Option<Latency>,
+    /// How much longer than that it takes at most.
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    jitter: Option<Duration>,
     /// How many percent of all datagrams are lost.
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     loss: Option<u32>,
+    /// How many percent of the time all that comes to a host is lost, half a second at a time.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    bursts: Option<u32>,
+    /// How many percent of all datagrams arrive twice.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    duplication: Option<u32>,
+    /// How many percent of all datagrams are overtaken by others.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    reordering: Option<u32>,
+    /// Larger datagrams are lost.
+    #[arg(long, value_name = "BYTES")]
+    max_datagram: Option<usize>,
 
     /// How many percent of the nodes crash just before anything is asked.
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
@@ -127,7 +148,7 @@ pub struct Options {
     bucket_staleness: Option<Duration>,
 
     /// Run it once for each of these numbers of nodes.
-    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', conflicts_with = "nodes")]
     sweep: Vec<u32>,
     /// Print a line for each run, as in the tables of results.
     #[arg(long)]
@@ -138,16 +159,19 @@ pub struct Options {
     /// Draw pictures into this folder.
     #[arg(long, value_name = "DIR")]
     pub svg: Option<PathBuf>,
-    /// Run all that takes longer than a test may, and write the tables of results and their pictures
-    /// into this folder.
+    /// Run what takes longer than a test may, and write the tables of results and their pictures into
+    /// this folder.
     #[arg(long, value_name = "DIR")]
     pub write_results: Option<PathBuf>,
+    /// Only this part of them.
+    #[arg(long, requires = "write_results")]
+    pub part: Vec<Part>,
 }
 
 impl Options {
     /// The numbers of nodes to run it with.
-    pub fn sizes(&self) -> Vec<u32> {
-        if self.sweep.is_empty() { vec![self.nodes.unwrap_or(1000)] } else { self.sweep.clone() }
+    pub fn sizes(&self, scenario: &Scenario) -> Vec<u32> {
+        if self.sweep.is_empty() { vec![scenario.nodes] } else { self.sweep.clone() }
     }
 
     /// What to run.
@@ -156,13 +180,21 @@ impl Options {
         let named = Scenario::named(name);
         let mut scenario = named.ok_or_else(|| format!("no scenario is called {name}: see --list"))?;
         scenario.seed = self.seed;
-        set(&mut scenario.nodes, self.nodes);
         set(&mut scenario.entry, self.join.map(Entry::Joining));
         set(&mut scenario.entry, self.seeded.then_some(Entry::Seeded));
         set(&mut scenario.originals, self.originals);
+        set(&mut scenario.translated, self.translated);
         set(&mut scenario.settle, self.settle);
         set(&mut scenario.conditions.latency, self.latency.clone());
-        set(&mut scenario.conditions.loss, self.loss);
+        set(&mut scenario.nodes, self.nodes);
+        let conditions = &mut scenario.conditions;
+        set(&mut conditions.jitter, self.jitter);
+        set(&mut conditions.loss, self.loss);
+        let length = Duration::from_millis(500);
+        set(&mut conditions.bursts, self.bursts.map(|share| Some(Bursts { share, length, loss: ALL })));
+        set(&mut conditions.duplication, self.duplication);
+        set(&mut conditions.reordering, self.reordering);
+        set(&mut conditions.max_datagram, self.max_datagram);
         set(&mut scenario.dead, self.dead);
         if let Some(mean) = self.session {
             let session =
@@ -252,6 +284,9 @@ fn span(text: &str) -> Result<Duration, String> {
 }
 
 fn latency(text: &str) -> Result<Latency, String> {
+    if text == "regions" {
+        return Ok(Latency::Regions(Regions::default()));
+    }
     match text.split_once('-') {
         Some((least, most)) => {
             let (least, most) = (span(least)?, span(most)?);

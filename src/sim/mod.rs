@@ -69,6 +69,12 @@
 //! datagram under way takes 100 and its bytes. The simulator itself handles about a million datagrams
 //! per second; nodes take ten times as long to make sense of them.
 //!
+//! # Whole experiments
+//!
+//! A [`Scenario`] says what a network is, what befalls it and what is asked of it meanwhile; its
+//! [`Report`] has what was found, what that took and how long, and what the tables look like. The example
+//! `sim` runs those that have a [name](Scenario::named), and any that its options describe.
+//!
 //! # The same every time
 //!
 //! The same calls with the same seed bring the same events, on every machine: time is counted in

@@ -41,14 +41,14 @@ impl fmt::Display for Report {
 impl Report {
     /// What a [`row`](Self::row) holds.
     pub fn head() -> String {
-        let columns = format!(
-            "{:14} {:>7} {:>19} {:>5} {:>6} {:>7} {:>7} {:>5} {:>6} {:>6} {:>6} {:>6} {:>15} {:>15} {:>8} {:>6}",
+        let names = [
             "scenario",
             "nodes",
-            "nodes found",
+            "seed",
+            "found",
             "hops",
             "asked",
-            "dgrams",
+            "datagrams",
             "bytes",
             "p50",
             "p90",
@@ -56,41 +56,47 @@ impl Report {
             "p99.9",
             "max",
             "stored",
-            "values found",
-            "B/s/node",
-            "dead %",
-        );
-        format!("{columns}  digest")
+            "values",
+            "B/s",
+            "dead",
+            "digest",
+        ];
+        line(&names.map(str::to_owned))
     }
 
-    /// The most important of it in a line, for a table of many: how many nodes were found of how many
-    /// that were looked for; mean steps and requests; mean datagrams and bytes for each; how long they took in
-    /// milliseconds; values stored and found; bytes a second that each node sent on average; the share of contacts that are dead.
-    /// With phases, a line for each.
+    /// The most important of it in a line, for a table of many, with phases in a line for each: nodes
+    /// found, of how many; mean hops and requests; mean datagrams and bytes; milliseconds within which
+    /// shares of the lookups have ended; values stored, and values found; bytes a second that a node
+    /// sent on average; how many percent of contacts are dead.
     pub fn row(&self) -> String {
         let lines = self.phases.iter().map(|phase| {
-            let name =
-                if phase.name == "all" { self.name.clone() } else { format!("{}, {}", self.name, phase.name) };
+            let Report { name, nodes, seed, digest, .. } = self;
+            let name = if phase.name == "all" { name.clone() } else { format!("{name}/{}", phase.name) };
             let (lookups, searches) = (&phase.lookups, &phase.searches);
-            let per_lookup = self.per_lookup();
-            let each = |of: Option<u64>| of.map_or_else(|| "-".to_owned(), |of| Hundredths(of).to_string());
-            let times = [500, 900, 990, 999, 1000].map(|share| (lookups.latency(share) / 1000).to_string());
-            let [p50, p90, p99, p999, max] = times;
-            let columns = format!(
-                "{name:17} {:>7} {:>13} {:>5} {:>6} {:>7} {:>8} {p50:>5} {p90:>6} {p99:>6} {p999:>6} {max:>6} \
-                 {:>11} {:>13} {:>8} {:>6}",
-                self.nodes,
+            let (datagrams, bytes) = self.per_lookup().unzip();
+            let each = |each: Option<u64>| each.map_or_else(|| "-".to_owned(), hundredths);
+            let [p50, p90, p99, p999, max] =
+                [500, 900, 990, 999, 1000].map(|share| (lookups.latency(share) / 1000).to_string());
+            line(&[
+                name,
+                nodes.to_string(),
+                seed.to_string(),
                 of(lookups),
-                Hundredths(lookups.mean_hops()).to_string(),
-                Hundredths(lookups.mean_asked()).to_string(),
-                each(per_lookup.map(|(datagrams, _)| datagrams)),
-                each(per_lookup.map(|(_, bytes)| bytes)),
+                hundredths(lookups.mean_hops()),
+                hundredths(lookups.mean_asked()),
+                each(datagrams),
+                each(bytes),
+                p50,
+                p90,
+                p99,
+                p999,
+                max,
                 of(&self.stores),
                 of(searches),
-                Hundredths(self.busy.bytes_per_second()).to_string(),
-                Hundredths(self.dead_contacts() / 100).to_string(),
-            );
-            format!("{columns}  {}", self.digest)
+                hundredths(self.busy.bytes_per_second()),
+                hundredths(self.dead_contacts() / 100),
+                digest.clone(),
+            ])
         });
         lines.collect::<Vec<_>>().join("\n")
     }
@@ -164,6 +170,21 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// A line of a table.
+fn line(columns: &[String; 18]) -> String {
+    const WIDTHS: [usize; 17] = [22, 6, 4, 9, 5, 6, 9, 8, 5, 5, 6, 6, 6, 9, 11, 7, 6];
+    let mut line = String::new();
+    for (at, (column, width)) in columns.iter().zip(WIDTHS).enumerate() {
+        let column = if at == 0 { format!("{column:width$}") } else { format!(" {column:>width$}") };
+        line.push_str(&column);
+    }
+    format!("{line}  {}", columns[17])
+}
+
+fn hundredths(number: u64) -> String {
+    Hundredths(number).to_string()
 }
 
 /// How many of how many.

@@ -30,22 +30,21 @@ impl Run<'_> {
     fn look_up(&mut self) {
         while self.waiting > 0 && self.looking < self.scenario.lookups.at_once.max(1) {
             self.waiting -= 1;
-            let Some(by) = self.pick(|member| !member.foreign) else { return self.give_up_lookup() };
-            let side = self.side(by.host);
-            let Some(target) = self.pick_beside(by.host, side, false) else { return self.give_up_lookup() };
-            match self.sim.find_node(by.host, target.contact.id) {
-                Some(operation) => {
+            let by = self.pick(|member| !member.foreign);
+            let target = by.and_then(|by| self.pick_beside(by.host, self.side(by.host), false));
+            let asked = by
+                .zip(target)
+                .and_then(|(by, target)| Some((target, self.sim.find_node(by.host, target.contact.id)?)));
+            match asked {
+                Some((target, operation)) => {
                     self.looking += 1;
                     let job = Job::Lookup { target, phase: self.phase };
                     self.jobs.insert(operation, (self.sim.now(), job));
                 }
-                None => self.give_up_lookup(),
+                // There is nobody left.
+                None => self.lookups_left -= 1,
             }
         }
-    }
-
-    fn give_up_lookup(&mut self) {
-        self.lookups_left -= 1;
     }
 
     pub fn looked_up(

@@ -1,6 +1,7 @@
 //! How a network comes about, and how newcomers get into it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rand::Rng;
 
@@ -20,6 +21,8 @@ use crate::time::Time;
 
 /// How many others a node asks at most when it enters.
 const INTRODUCERS: u64 = 3;
+/// How long the scenario waits for nodes to join.
+const PATIENCE: Duration = Duration::from_secs(3600);
 /// So many nodes are there before the first that is behind a translator.
 const OPEN: usize = 10;
 
@@ -69,9 +72,9 @@ impl Run<'_> {
                         added += 1;
                         self.enter(Standing::Settled)?;
                     }
-                    if self.roster.len() < nodes
-                        && let Some(happening) = self.sim.next(Time::from_micros(u64::MAX))
-                    {
+                    if self.roster.len() < nodes {
+                        // Those who are not in by then go on trying.
+                        let Some(happening) = self.sim.next(Time::ZERO + PATIENCE) else { break };
                         self.take(happening)?;
                     }
                 }

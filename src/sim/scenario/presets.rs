@@ -10,7 +10,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// What they are called, and what they are about.
-const NAMES: [(&str, &str); 15] = [
+const NAMES: [(&str, &str); 16] = [
     ("fault-free", "nothing goes wrong: lookups, then values and searches for them"),
     ("joining", "the same, in a network that nodes have joined one after another"),
     ("loss-1", "1 % of all datagrams are lost"),
@@ -22,10 +22,11 @@ const NAMES: [(&str, &str); 15] = [
     ("churn-60", "nodes stay for 60 minutes on average; an hour of it"),
     ("churn-15", "nodes stay for 15 minutes on average; an hour of it"),
     ("churn-5", "nodes stay for 5 minutes on average; an hour of it"),
-    ("churn-heavy", "nodes stay for 60 minutes on average, most for less, a few for long; three hours of it"),
+    ("churn-heavy", "nodes stay for 60 minutes on average, most for less; three hours of it"),
     ("churn-day", "nodes stay for 60 minutes on average; 24 hours, with 1,000 values stored in the first"),
     ("partition", "a third of the nodes is cut off for ten minutes"),
     ("mixture", "half of the nodes are peers as of 2003"),
+    ("large", "100,000 nodes: 1,000 lookups, 1,000 values stored, each of them looked for"),
 ];
 
 /// Behind a name: with less of everything.
@@ -39,7 +40,8 @@ impl Scenario {
         NAMES.into_iter()
     }
 
-    /// The scenario of that name, with 1,000 nodes and seed 1. `None`: there is none.
+    /// The scenario of that name, with seed 1 and, unless it says otherwise, 1,000 nodes. `None`: there
+    /// is none.
     ///
     /// ```
     /// use khashmir::sim::Scenario;
@@ -89,10 +91,16 @@ impl Scenario {
                 Scenario { values, ..day }
             }
             "partition" => base.with_partition(),
+            "large" => {
+                let values = Values { count: 1000 / share, searches: 1, ..base.values };
+                Scenario { nodes: 100_000 / share, values, ..base }
+            }
             _ => Scenario { entry: Entry::Joining(64), originals: 500_000, ..base },
         };
-        let entry = if brief { Entry::Seeded } else { scenario.entry };
-        Some(Scenario { entry, ..scenario })
+        if brief {
+            return Some(Scenario { entry: Entry::Seeded, sample: Duration::ZERO, ..scenario });
+        }
+        Some(scenario)
     }
 
     /// The same in a network that was joined, of which nodes come and go for `span`, with lookups all
