@@ -74,7 +74,7 @@ fn trial(nodes: u32, lookups: usize, seeds: std::ops::Range<u64>) -> [Tally; 3] 
 
 #[test]
 fn lookups_find_whoever_is_there_in_time() {
-    let [mut clean, mut lossy, mut dead] = trial(80, 100, 1..4);
+    let [mut clean, mut lossy, mut dead] = trial(200, 120, 1..3);
     clean.show("no loss");
     lossy.show("20 % loss");
     dead.show("30 % dead");

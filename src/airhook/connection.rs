@@ -515,7 +515,8 @@ impl Connection {
         let mut wait = self.patience(config);
         let known = self.usual > 0 && Duration::from_micros(self.usual.into()) < config.initial_probe;
         let early = match self.proven {
-            true => 1,
+            true if self.original => 0,
+            true => 2,
             false if known => EARLY_OPENINGS,
             false => 0,
         };
