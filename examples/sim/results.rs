@@ -34,7 +34,8 @@ pub fn write(folder: &Path, parts: &[Part]) -> Result<(), String> {
         match part {
             Part::Full => {
                 let mut reports = Vec::new();
-                for (name, _) in Scenario::names().filter(|(name, _)| !matches!(*name, "large" | "churn-day")) {
+                for (name, _) in Scenario::names().filter(|(name, _)| !matches!(*name, "large" | "churn-day"))
+                {
                     reports.push(run(name, |_| {})?);
                 }
                 save("full.txt", &table(&reports))?;
