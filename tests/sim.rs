@@ -94,8 +94,8 @@ fn eventful(seed: u64) -> String {
             })
         }),
     );
-    for n in 0..20 {
-        let _ = sim.put(hosts[n], Id::of(&[n as u8]), vec![n as u8; 100 * n + 1]);
+    for (n, &host) in hosts.iter().enumerate().take(20) {
+        let _ = sim.put(host, Id::of(&[n as u8]), vec![n as u8; 100 * n + 1]);
     }
     let partition = sim.partition(hosts[..20].iter().copied()).expect("one of 32");
     sim.freeze(hosts[30], secs(20));

@@ -19,7 +19,7 @@ use khashmir::sim::{Conditions, Happening, Host, Latency, Setup, Simulation, see
 use khashmir::time::Time;
 use khashmir::{Config, Id, NodeOptions};
 
-const MEMBERS: usize = 20;
+const MEMBERS: usize = 12;
 const ROUND: Duration = Duration::from_secs(60);
 /// Members that are gone are to be forgotten soon.
 const LIFETIME: Duration = Duration::from_secs(600);

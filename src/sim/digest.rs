@@ -60,3 +60,17 @@ pub(super) fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against the formulas above, worked out by another program.
+    #[test]
+    fn the_result_is_fixed() {
+        let mut digest = Digest::default();
+        digest.number(7);
+        digest.bytes(b"khashmir, at a distance");
+        assert_eq!(digest.text(), "672e7e1d6fd3508da8e70a9170846e04");
+    }
+}

@@ -124,7 +124,7 @@ impl Simulation {
         self.start_again(host, false)
     }
 
-    /// Forgets a host that is not coming back, if nothing runs on it: it costs some 40 bytes from then
+    /// Forgets a host that is not coming back, if nothing runs on it: it costs some 50 bytes from then
     /// on.
     pub fn forget(&mut self, host: Host) {
         if let Some(slot) = self.hosts.get_mut(host.number())
@@ -197,7 +197,8 @@ impl Simulation {
     }
 
     /// Cuts some hosts off from all others, in both directions, until the partition is
-    /// [healed](Self::heal); among themselves they reach each other. What is under way between the two
+    /// [healed](Self::heal); among themselves they reach each other. Hosts that are added
+    /// later are with the others. What is under way between the two
     /// sides is lost. `None`: there are 32 partitions already, and this one does not come to be.
     pub fn partition(&mut self, hosts: impl IntoIterator<Item = Host>) -> Option<Partition> {
         let hosts: Vec<Host> = hosts.into_iter().filter(|host| host.number() < self.hosts.len()).collect();

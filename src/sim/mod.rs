@@ -65,9 +65,9 @@
 //!   [`quantile`].
 //! * [Foreign peers](Peer): programs that are no nodes of this crate, on hosts like any others.
 //!
-//! A host takes less than 200 bytes beside its node, some 40 when it is [forgotten](Simulation::forget);
-//! a datagram under way takes 100 and its bytes. The simulator itself handles about a million datagrams
-//! per second; nodes take several times as long to make sense of them.
+//! A host takes some 220 bytes beside its node, some 50 when it is [forgotten](Simulation::forget); a
+//! datagram under way takes 100 and its bytes. The simulator itself handles about a million datagrams
+//! per second; nodes take ten times as long to make sense of them.
 //!
 //! # Whole experiments
 //!
