@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use khashmir::engine;
 use khashmir::sim::original::{Operation, Original, Outcome};
-use khashmir::sim::{Happening, Host, Setup, Simulation};
+use khashmir::sim::{Conditions, Happening, Host, Setup, Simulation};
 use khashmir::{Contact, Id};
 
 fn secs(secs: u64) -> Duration {
@@ -112,7 +112,8 @@ fn mixed(seed: u64, loss: u32) -> Mixed {
         mixed.theirs.push(theirs);
     }
     mixed.sim.run(secs(60));
-    mixed.sim.conditions.loss = loss;
+    let conditions = Conditions { loss, ..Conditions::default() };
+    mixed.sim.set_conditions(conditions).expect("a share");
     mixed
 }
 
