@@ -59,6 +59,8 @@ enum State {
     Asked,
     /// Asked, and late: another may be asked beside it.
     Slow,
+    /// Asked, and so late that it counts as failed, unless too few others answer.
+    Silent,
     Answered,
     Failed,
 }
@@ -113,8 +115,11 @@ pub struct Lookup {
     unasked: [usize; 2],
     active: [usize; 2],
     slow: usize,
+    silent: usize,
     answered: usize,
     asked: usize,
+    /// The target itself has failed to answer, and was asked again.
+    insisted: bool,
     done: bool,
 }
 
@@ -143,8 +148,10 @@ impl Lookup {
             unasked: [0; 2],
             active: [0; 2],
             slow: 0,
+            silent: 0,
             answered: 0,
             asked: 0,
+            insisted: false,
             done: false,
         };
         for contact in seeds {
@@ -182,7 +189,9 @@ impl Lookup {
     }
 
     /// What to do next: the nearest peer that has not been asked, if it is among the K
-    /// nearest of its family that have not failed; done when each of those has answered.
+    /// nearest of its family that have not failed; done when each of those has answered. While
+    /// fewer than half of K have answered in all, those that are silent are waited for, too: a
+    /// node that knows few others needs each of them.
     #[allow(clippy::should_implement_trait, reason = "it is no iterator: after `Wait` there may be more")]
     pub fn next(&mut self) -> Step {
         if self.done {
@@ -200,7 +209,7 @@ impl Lookup {
             if window == [0; 2] {
                 break;
             }
-            if candidate.state == State::Failed || window[family] == 0 {
+            if matches!(candidate.state, State::Failed | State::Silent) || window[family] == 0 {
                 continue;
             }
             window[family] -= 1;
@@ -221,10 +230,10 @@ impl Lookup {
                     return Step::Query(candidate.contact);
                 }
                 State::Asked | State::Slow => waiting = true,
-                State::Answered | State::Failed => {}
+                State::Silent | State::Answered | State::Failed => {}
             }
         }
-        if waiting {
+        if waiting || (self.silent > 0 && self.answered < self.k.div_ceil(2)) {
             return Step::Wait;
         }
         self.done = true;
@@ -261,6 +270,32 @@ impl Lookup {
         }
     }
 
+    /// No sign of the peer `from` has come: as with [`on_failure`](Self::on_failure). But the
+    /// one node that is looked for is asked again, once: on a bad network it happens to one in
+    /// a thousand, while all others know that it is there.
+    pub fn on_unreachable(&mut self, from: &Id) {
+        if self.try_elsewhere(from) || self.settle(from, State::Failed).is_none() {
+            return;
+        }
+        if self.is_the_one(from)
+            && !std::mem::replace(&mut self.insisted, true)
+            && let Some(at) = self.position(from)
+        {
+            self.candidates[at].state = State::New;
+            self.unasked[self.candidates[at].family()] += 1;
+        }
+    }
+
+    /// Whether this peer is asked for the second time.
+    pub fn insists_on(&self, id: &Id) -> bool {
+        self.insisted && self.is_the_one(id)
+    }
+
+    /// Whether this is the node that is looked for.
+    fn is_the_one(&self, id: &Id) -> bool {
+        self.goal == Goal::Exact && *id == self.target
+    }
+
     /// The peer `from` takes longer than usual: it may still answer, but another
     /// is asked beside it.
     pub fn on_slow(&mut self, from: &Id) {
@@ -276,14 +311,14 @@ impl Lookup {
         }
     }
 
-    /// The peer `from` takes so long that the lookup goes on without it: as with
-    /// [`on_failure`](Self::on_failure). But the one node that is looked for is worth a
-    /// longer wait, since all others have been asked by then.
+    /// The peer `from` takes so long that the lookup goes on without it, and ends without it
+    /// when enough others have answered. But the one node that is looked for is worth a longer
+    /// wait, since all others have been asked by then.
     pub fn on_silence(&mut self, from: &Id) {
-        if self.goal == Goal::Exact && *from == self.target && self.elsewhere.iter().all(|c| c.id != *from) {
+        if self.is_the_one(from) {
             self.on_slow(from);
-        } else {
-            self.on_failure(from);
+        } else if !self.try_elsewhere(from) && self.settle(from, State::Silent).is_some() {
+            self.silent += 1;
         }
     }
 
@@ -307,7 +342,7 @@ impl Lookup {
         self.asked - self.answered - self.in_flight()
     }
 
-    /// How many have been asked of whom nothing has come yet, slow ones included.
+    /// How many have been asked of whom nothing has come yet, slow ones included, silent ones not.
     /// When the lookup is done, whose answers are no longer needed.
     pub fn in_flight(&self) -> usize {
         self.active[0] + self.active[1] + self.slow
@@ -352,8 +387,9 @@ impl Lookup {
         match candidate.state {
             State::Asked => self.active[candidate.family()] -= 1,
             State::Slow => self.slow -= 1,
+            State::Silent if outcome != State::Silent => self.silent -= 1,
             State::Failed if outcome == State::Answered => {}
-            State::New | State::Answered | State::Failed => return None,
+            State::New | State::Silent | State::Answered | State::Failed => return None,
         }
         candidate.state = outcome;
         self.answered += usize::from(outcome == State::Answered);
@@ -371,6 +407,7 @@ impl Lookup {
         match self.candidates[at].state {
             State::Asked => self.active[family] -= 1,
             State::Slow => self.slow -= 1,
+            State::Silent => self.silent -= 1,
             State::New | State::Answered | State::Failed => return false,
         }
         self.candidates[at].contact = self.elsewhere.swap_remove(other);
@@ -399,8 +436,9 @@ impl Lookup {
                     self.elsewhere.push(contact);
                 }
             }
-            State::Slow | State::Failed => {
+            State::Slow | State::Silent | State::Failed => {
                 self.slow -= usize::from(known.state == State::Slow);
+                self.silent -= usize::from(known.state == State::Silent);
                 (known.contact, known.state, known.moved) = (contact, State::New, true);
                 self.unasked[family] += 1;
             }

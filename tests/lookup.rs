@@ -417,16 +417,54 @@ fn slow_silent_failed_and_late_in_any_order() {
 #[test]
 fn the_one_that_is_looked_for_is_waited_for() {
     let (target, own) = (Id::of(b"target"), Id::of(b"own"));
-    let (wanted, other) = (contact(target, 1), contact(near(target, 3, 1), 2));
+    let wanted = contact(target, 1);
+    let others: Vec<Contact> = (0..K / 2).map(|n| contact(near(target, 3, n as u64), 2 + n as u16)).collect();
     for goal in [Goal::Exact, Goal::Closest] {
-        let mut lookup = Lookup::new(target, own, goal, K, CONCURRENCY, [wanted, other]);
+        let seeds = others.iter().copied().chain([wanted]);
+        let mut lookup = Lookup::new(target, own, goal, K, CONCURRENCY, seeds);
         while let Step::Query(_) = lookup.next() {}
-        lookup.on_reply(&other.id, []);
+        for other in &others {
+            lookup.on_reply(&other.id, []);
+            while let Step::Query(_) = lookup.next() {}
+        }
         lookup.on_silence(&target);
         let expected = if goal == Goal::Exact { Step::Wait } else { Step::Done };
         assert_eq!(lookup.next(), expected);
-        lookup.on_failure(&target);
+        if goal == Goal::Exact {
+            // Once, not for ever.
+            lookup.on_unreachable(&target);
+            assert_eq!(lookup.next(), Step::Query(wanted));
+            assert!(lookup.insists_on(&target));
+            lookup.on_unreachable(&target);
+        }
         assert_eq!(lookup.next(), Step::Done);
+    }
+}
+
+#[test]
+fn the_silent_are_waited_for_while_too_few_have_answered() {
+    let (target, own) = (Id::of(b"target"), Id::of(b"own"));
+    let peers: Vec<Contact> = (0..=K / 2).map(|n| contact(near(target, 3, n as u64), 2 + n as u16)).collect();
+    let (silent, others) = peers.split_first().expect("peers");
+    for late in [false, true] {
+        let mut lookup = Lookup::new(target, own, Goal::Closest, K, CONCURRENCY, peers.iter().copied());
+        while let Step::Query(_) = lookup.next() {}
+        lookup.on_silence(&silent.id);
+        for (n, other) in others.iter().enumerate() {
+            while let Step::Query(_) = lookup.next() {}
+            if late && n + 1 == others.len() {
+                lookup.on_failure(&other.id);
+            } else {
+                lookup.on_reply(&other.id, []);
+            }
+        }
+        // Half of K have answered, or one less.
+        assert_eq!(lookup.next(), if late { Step::Wait } else { Step::Done });
+        if late {
+            lookup.on_reply(&silent.id, []);
+            assert_eq!(lookup.next(), Step::Done);
+            assert!(lookup.closest().any(|peer| peer == *silent));
+        }
     }
 }
 

@@ -330,7 +330,8 @@ fn a_node_may_be_told_to_ask_itself() {
     let outcome = network.introduce(nodes[0], own);
     assert!(matches!(outcome[..], [Outcome::Contact(_)]));
     assert_eq!(network.table(nodes[0]).len(), 2);
-    network.run(secs(60));
+    // So small a network is looked for again after one, three and seven minutes.
+    network.run(secs(200));
     let before = network.sent;
     network.run(secs(60));
     assert_eq!(network.sent, before);

@@ -240,6 +240,12 @@ impl Node {
             self.operations.line_up(operation_key);
             return;
         }
+        let neighbours = match &operation.task {
+            Task::Nodes(lookup) | Task::Refresh(lookup) if *lookup.target() == self.id.beside() => {
+                Some((lookup.answered(), lookup.failed()))
+            }
+            _ => None,
+        };
         let outcome = match &operation.task {
             Task::Nodes(lookup) => Some(Outcome::Nodes(Ok(lookup.closest().collect()))),
             Task::Values { .. } => Some(Outcome::ValuesEnd(Ok(()))),
@@ -253,6 +259,9 @@ impl Node {
             Task::Refresh(_) | Task::Checking(_) | Task::Handing { .. } => None,
             Task::Finding { .. } | Task::Contact => None,
         };
+        if let Some((answered, failed)) = neighbours {
+            self.note_neighbours(&mut world.ctx, answered, failed);
+        }
         self.end(world, operation_key, outcome);
     }
 
@@ -361,7 +370,9 @@ impl Node {
             (Task::Storing { publish, .. } | Task::Handing { publish, .. }, _) => publish.on_silence(&id),
             (task, _) => match (task.lookup_mut(), overdue) {
                 (Some(lookup), Overdue::Late(..)) => lookup.on_slow(&id),
-                (Some(lookup), Overdue::Silent(..)) if !failed_before => lookup.on_silence(&id),
+                (Some(lookup), Overdue::Silent(..)) if !failed_before || lookup.insists_on(&id) => {
+                    lookup.on_silence(&id);
+                }
                 (Some(lookup), _) => lookup.on_failure(&id),
                 (None, _) => {}
             },
@@ -369,8 +380,8 @@ impl Node {
         self.advance(world, key);
     }
 
-    /// A request of an operation has failed.
-    pub(super) fn step_failed(&mut self, world: &mut World<'_>, key: Key, asked: Option<Id>) {
+    /// A request of an operation has failed. `insist`: the peer may be there all the same.
+    pub(super) fn step_failed(&mut self, world: &mut World<'_>, key: Key, asked: Option<Id>, insist: bool) {
         let (Some(operation), Some(id)) = (self.operations.get_mut(key), asked) else {
             return;
         };
@@ -378,7 +389,7 @@ impl Node {
             Task::Storing { publish, .. } | Task::Handing { publish, .. } => publish.on_failure(&id),
             task => {
                 if let Some(lookup) = task.lookup_mut() {
-                    lookup.on_failure(&id);
+                    if insist { lookup.on_unreachable(&id) } else { lookup.on_failure(&id) }
                 }
             }
         }

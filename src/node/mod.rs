@@ -400,13 +400,16 @@ impl Node {
         if why == CallError::Timeout {
             self.peers.mux.doubt(&mut world.ctx, call.connection);
         }
+        let known_dead =
+            call.asked.is_some_and(|id| self.failed.has(&Contact { id, addr: call.addr }, world.ctx.now));
         if let Some(id) = call.asked {
             self.note_failure(world, Contact { id, addr: call.addr }, &call, &why);
         }
         match call.waiter {
             Waiter::Contact(operation) => self.contact_failed(world, operation, why),
             Waiter::Step(operation) | Waiter::Neighbours(operation) => {
-                self.step_failed(world, operation, call.asked);
+                let insist = why == CallError::Unreachable && !known_dead;
+                self.step_failed(world, operation, call.asked, insist);
             }
             Waiter::Greeting => {}
             Waiter::Verdict(newcomer) => {

@@ -243,7 +243,9 @@ impl Peers {
         let asked = Contact { id: asked, addr: call.addr };
         let (late, silence) = self.patience(ctx.config, call.connection);
         let probe = ctx.config.initial_probe;
-        let lost = (late * LOST_LATE).clamp(probe * SILENT, probe * LOST);
+        // An opening is given up by itself.
+        let least = if self.mux.is_proven(call.connection) { SILENT } else { LOST };
+        let lost = (late * LOST_LATE).clamp(probe * least, probe * LOST);
         let (stage, next, overdue) = match call.stage {
             // A long value goes to somebody who takes it.
             Stage::Usual if self.is_taking(&call) => (Stage::Usual, ctx.now + late, Overdue::Waits),

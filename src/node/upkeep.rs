@@ -14,6 +14,7 @@ use crate::lookup::Goal;
 use crate::node::operation::Task;
 use crate::node::{Node, World};
 use crate::table::Entry;
+use crate::time::Time;
 use crate::wheel::Timer;
 
 /// Values deleted in one go: about 5 ms of work, for which the loop stands still.
@@ -24,7 +25,9 @@ const EXPIRE_PAUSE: Duration = Duration::from_millis(20);
 /// Within this time of the host's waking up all its nodes look for their neighbours.
 const WAKING: Duration = Duration::from_secs(5);
 
-/// How often a node that nobody answers looks for its neighbours again.
+/// How often a node that nobody answers looks for its neighbours again; and how soon one does
+/// that has found few, or of whose neighbours some did not answer. (Those who missed its call
+/// know nothing of it.) Each further time it waits twice as long.
 const REJOIN_PAUSE: Duration = Duration::from_secs(60);
 
 /// The timers of upkeep, and what is still to be refreshed.
@@ -37,8 +40,21 @@ pub(super) struct Upkeep {
     targets: Vec<Id>,
     /// The host has slept since the neighbours were last looked for.
     slept: bool,
+    /// When they are to be looked for again, since that went badly.
+    again: Option<Time>,
+    /// How long it waited for that the last time, in seconds; 0: it went well.
+    waited: u32,
     /// The contacts that were dropped last, for the time when none is left.
     lost: VecDeque<Contact>,
+}
+
+impl Upkeep {
+    /// Whether the neighbours are to be looked for again now.
+    fn must_look_again(&mut self, now: Time) -> bool {
+        let slept = std::mem::take(&mut self.slept);
+        let again = self.again.take_if(|at| *at <= now).is_some();
+        slept || again
+    }
 }
 
 impl Node {
@@ -85,7 +101,7 @@ impl Node {
                 let pause = if self.table.is_empty() { config.bucket_staleness } else { REJOIN_PAUSE };
                 self.upkeep.refresh = Some(world.ctx.arm(world.ctx.now + pause, Due::Refresh));
             }
-            Due::Refresh if std::mem::take(&mut self.upkeep.slept) => {
+            Due::Refresh if self.upkeep.must_look_again(world.ctx.now) => {
                 self.rejoin(world);
                 self.arm_refresh(&mut world.ctx);
             }
@@ -171,6 +187,21 @@ impl Node {
         }
     }
 
+    /// The neighbours were looked for: of those asked so many answered, and so many did not.
+    pub(super) fn note_neighbours(&mut self, ctx: &mut Context<'_>, answered: usize, failed: usize) {
+        let upkeep = &mut self.upkeep;
+        if answered >= ctx.config.k && failed == 0 {
+            (upkeep.again, upkeep.waited) = (None, 0);
+            return;
+        }
+        let most = u32::try_from(ctx.config.bucket_staleness.as_secs()).unwrap_or(u32::MAX);
+        let least = REJOIN_PAUSE.as_secs() as u32;
+        upkeep.waited = upkeep.waited.saturating_mul(2).max(least).min(most);
+        let at = ctx.now + Duration::from_secs(upkeep.waited.into());
+        upkeep.again = Some(at);
+        ctx.arm_by(&mut upkeep.refresh, at, Due::Refresh);
+    }
+
     /// Whether no contact is known to be there.
     fn is_cut_off(&self) -> bool {
         !self.table.iter().any(Entry::is_alive)
@@ -242,7 +273,9 @@ impl Node {
 
     fn arm_refresh(&mut self, ctx: &mut Context<'_>) {
         // A second at least, however stale all of them are: one bucket at a time.
-        let at = self.table.next_stale(ctx.config.bucket_staleness).max(ctx.now + Duration::from_secs(1));
+        let stale = self.table.next_stale(ctx.config.bucket_staleness);
+        let at = self.upkeep.again.map_or(stale, |again| again.min(stale));
+        let at = at.max(ctx.now + Duration::from_secs(1));
         self.upkeep.refresh = Some(ctx.arm(at, Due::Refresh));
     }
 }

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use super::{Churn, Cut, Entry, Lookups, Scenario, Session, Values};
-use crate::sim::network::Conditions;
+use crate::sim::network::{Conditions, Latency, Regions};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// What they are called, and what they are about.
-const NAMES: [(&str, &str); 16] = [
+const NAMES: [(&str, &str); 18] = [
     ("fault-free", "nothing goes wrong: lookups, then values and searches for them"),
-    ("joining", "the same, in a network that nodes have joined one after another"),
+    ("seeded", "the same, with tables that were filled, not joined for"),
     ("loss-1", "1 % of all datagrams are lost"),
     ("loss-5", "5 % of all datagrams are lost"),
     ("loss-10", "10 % of all datagrams are lost"),
@@ -26,6 +26,8 @@ const NAMES: [(&str, &str); 16] = [
     ("churn-day", "nodes stay for 60 minutes on average; 24 hours, with 1,000 values stored in the first"),
     ("partition", "a third of the nodes is cut off for ten minutes"),
     ("mixture", "half of the nodes are peers as of 2003"),
+    ("regions", "nothing goes wrong, and nodes are on several continents"),
+    ("regions-loss-20", "and 20 % of all datagrams are lost"),
     ("large", "100,000 nodes: 1,000 lookups, 1,000 values stored, each of them looked for"),
 ];
 
@@ -57,6 +59,9 @@ impl Scenario {
         let share = if brief { 5 } else { 1 };
         let base = Scenario {
             name: name.to_owned(),
+            entry: Entry::Joining(64),
+            // Nodes that did not find all of their neighbours have looked again by then.
+            settle: 4 * MINUTE,
             lookups: Lookups { count: 1000 / share, every: SECOND / 20, ..Lookups::default() },
             values: Values {
                 count: 100 / share,
@@ -69,10 +74,16 @@ impl Scenario {
             ..Scenario::default()
         };
         let hours = |hours| if brief { 10 * MINUTE } else { hours * HOUR };
+        let far_apart = |percent: u32| Conditions {
+            latency: Latency::Regions(Regions::default()),
+            jitter: Duration::from_millis(5),
+            loss: percent * 10_000,
+            ..Conditions::default()
+        };
         let lossy = |percent: u32| Conditions { loss: percent * 10_000, ..Conditions::default() };
         let scenario = match known {
             "fault-free" => base,
-            "joining" => Scenario { entry: Entry::Joining(64), ..base },
+            "seeded" | "large" => Scenario { entry: Entry::Seeded, settle: MINUTE, ..base },
             "loss-1" => Scenario { conditions: lossy(1), ..base },
             "loss-5" => Scenario { conditions: lossy(5), ..base },
             "loss-10" => Scenario { conditions: lossy(10), ..base },
@@ -91,14 +102,24 @@ impl Scenario {
                 Scenario { values, ..day }
             }
             "partition" => base.with_partition(),
+            "regions" => Scenario { conditions: far_apart(0), ..base },
+            "regions-loss-20" => Scenario { conditions: far_apart(20), ..base },
+            _ => Scenario { originals: 500_000, ..base },
+        };
+        let scenario = match known {
             "large" => {
-                let values = Values { count: 1000 / share, searches: 1, ..base.values };
-                Scenario { nodes: 100_000 / share, values, ..base }
+                let values = Values { count: 1000 / share, searches: 1, ..scenario.values };
+                Scenario { nodes: 100_000 / share, values, ..scenario }
             }
-            _ => Scenario { entry: Entry::Joining(64), originals: 500_000, ..base },
+            _ => scenario,
         };
         if brief {
-            return Some(Scenario { entry: Entry::Seeded, sample: Duration::ZERO, ..scenario });
+            return Some(Scenario {
+                entry: Entry::Seeded,
+                settle: MINUTE,
+                sample: Duration::ZERO,
+                ..scenario
+            });
         }
         Some(scenario)
     }
@@ -109,7 +130,7 @@ impl Scenario {
         let (churn, over) = (Some(Churn { session }), span / 4);
         let lookups = Lookups { every: span / self.lookups.count, ..self.lookups };
         let values = Values { from: Duration::ZERO, over, after: MINUTE, until: span, ..self.values };
-        Scenario { entry: Entry::Joining(64), churn, lookups, values, span, sample: span / 48, ..self }
+        Scenario { churn, lookups, values, span, sample: span / 48, ..self }
     }
 
     /// The same with a third cut off after five minutes, for ten, and ten more to go on.
@@ -119,6 +140,6 @@ impl Scenario {
         let over = 20 * MINUTE;
         let values = Values { from: Duration::ZERO, over, until: 10 * MINUTE, ..self.values };
         let cut = Some(Cut { share: 333_333, from: 5 * MINUTE, span: 10 * MINUTE });
-        Scenario { entry: Entry::Joining(64), cut, lookups, values, span, sample: MINUTE, ..self }
+        Scenario { cut, lookups, values, span, sample: MINUTE, ..self }
     }
 }
