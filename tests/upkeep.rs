@@ -326,7 +326,9 @@ fn the_longest_times_mean_never() {
     let (mut network, nodes) = Network::joined(1, 12, &config);
     let key = Id::of(b"key");
     assert!(matches!(network.store(nodes[0], key, b"value"), Outcome::Stored(Ok(_))));
+    // Gone, not only cut off: such a node would try to come back every minute.
     network.dead.insert(address(3));
+    network.remove(nodes[3]);
     let never = network.engine.find_values(network.now, nodes[1], key, Some(Duration::MAX));
     network.run(secs(400 * 24 * HOUR));
     assert!(network.outcomes.get(&never).is_some_and(|outcomes| outcomes.iter().any(ends)));

@@ -64,6 +64,11 @@ impl Database {
         Ok(Database { connection, room: Room::ForOne, rollbacks: 0 })
     }
 
+    /// Whether what it holds goes with the program.
+    pub fn is_in_memory(&self) -> bool {
+        self.room == Room::ForAll
+    }
+
     /// Gives a node its place: the one that the file has, or else a new one. A
     /// new node gets the id `wanted`, or `fallback` if none is wanted. Its id is
     /// committed at once, and with it all writes so far.

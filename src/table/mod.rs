@@ -121,6 +121,11 @@ impl Table {
         self.buckets.iter().flat_map(|bucket| bucket.entries())
     }
 
+    /// Of each bucket the contact that was heard of last: a few, from all parts of the space.
+    pub fn newest(&self) -> impl Iterator<Item = &Entry> {
+        self.buckets.iter().filter_map(|bucket| bucket.entries().last())
+    }
+
     /// What is known of the node `id`.
     pub fn get(&self, id: &Id) -> Option<&Entry> {
         self.buckets[self.index(id)].get(id)
