@@ -189,13 +189,20 @@ impl Lookup {
     }
 
     /// What to do next: the nearest peer that has not been asked, if it is among the K
-    /// nearest of its family that have not failed; done when each of those has answered. While
+    /// nearest of its family that have not failed; done when each of those has answered. (No
+    /// others are asked beside the one node that is looked for, unless it is late.) While
     /// fewer than half of K have answered in all, those that are silent are waited for, too: a
     /// node that knows few others needs each of them.
     #[allow(clippy::should_implement_trait, reason = "it is no iterator: after `Wait` there may be more")]
     pub fn next(&mut self) -> Step {
         if self.done {
             return Step::Done;
+        }
+        // While the one that is looked for may be about to answer, no others are needed.
+        if self.goal == Goal::Exact
+            && self.candidates.first().is_some_and(|c| c.contact.id == self.target && c.state == State::Asked)
+        {
+            return Step::Wait;
         }
         // How many of each are still to be looked at.
         let mut window = [0, 1].map(|family| match self.known[family] {

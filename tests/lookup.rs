@@ -422,6 +422,12 @@ fn the_one_that_is_looked_for_is_waited_for() {
     for goal in [Goal::Exact, Goal::Closest] {
         let seeds = others.iter().copied().chain([wanted]);
         let mut lookup = Lookup::new(target, own, goal, K, CONCURRENCY, seeds);
+        assert_eq!(lookup.next(), Step::Query(wanted));
+        if goal == Goal::Exact {
+            // Nobody else is asked before it is late.
+            assert_eq!(lookup.next(), Step::Wait);
+        }
+        lookup.on_slow(&target);
         while let Step::Query(_) = lookup.next() {}
         for other in &others {
             lookup.on_reply(&other.id, []);
