@@ -362,16 +362,26 @@ impl Node {
     fn note_alive(&mut self, world: &mut World<'_>, contact: Contact) {
         self.last_answer = world.ctx.now;
         self.failed.forget(&contact);
-        let (doubtful, last_heard) = match self.table.heard(contact, world.ctx.now) {
-            Heard::Full { oldest, last_heard } => (oldest, last_heard),
-            Heard::Moved { known, last_heard } => (known, Some(last_heard)),
+        match self.table.heard(contact, world.ctx.now) {
             // Else one peer could fill the table with ids that it makes up.
-            Heard::Added => return self.table.drop_others_at(&contact),
-            Heard::Own | Heard::Known => return,
-        };
-        if self.is_doubtful(world, &doubtful, last_heard) {
-            let waiter = Waiter::Verdict(contact);
-            self.peers.call(&mut world.ctx, doubtful.addr, Some(doubtful.id), waiter, &Method::Ping);
+            Heard::Added => self.table.drop_others_at(&contact),
+            Heard::Full { oldest, last_heard } => self.ask_doubtful(world, oldest, last_heard, contact),
+            Heard::Moved { known, last_heard } => self.ask_doubtful(world, known, Some(last_heard), contact),
+            Heard::Own | Heard::Known => {}
+        }
+    }
+
+    /// Asks a contact that is doubtful whether it is there: if not, `newcomer` takes its place.
+    fn ask_doubtful(
+        &mut self,
+        world: &mut World<'_>,
+        contact: Contact,
+        last_heard: Option<Time>,
+        newcomer: Contact,
+    ) {
+        if self.is_doubtful(world, &contact, last_heard) {
+            let waiter = Waiter::Verdict(newcomer);
+            self.peers.call(&mut world.ctx, contact.addr, Some(contact.id), waiter, &Method::Ping);
         }
     }
 

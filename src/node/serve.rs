@@ -192,8 +192,11 @@ impl Node {
         let useful = match self.table.room_for(&id) {
             Room::Unwanted => false,
             Room::Free => true,
-            // While that one is asked, there is no use in asking others.
-            Room::Taken { oldest, last_heard } => self.is_doubtful(world, &oldest, last_heard),
+            // One that waits for the place of a doubtful one is enough: else a few calls in a
+            // network at rest would have everybody ask everybody.
+            Room::Taken { oldest, last_heard } => {
+                !self.table.has_standby_for(&id) && self.is_doubtful(world, &oldest, last_heard)
+            }
         };
         if useful && !self.peers.mux.is_expecting(&from) {
             self.peers.call(&mut world.ctx, from, Some(id), Waiter::Greeting, &Method::Ping);

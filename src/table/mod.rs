@@ -226,6 +226,11 @@ impl Table {
         self.len = self.len + bucket.len() - before;
     }
 
+    /// Whether somebody waits for a place in the bucket that `id` belongs into.
+    pub fn has_standby_for(&self, id: &Id) -> bool {
+        self.buckets[self.index(id)].has_standby()
+    }
+
     /// Those who wait for a place, by bucket; in a bucket, the one that answered least
     /// recently first.
     pub fn standbys(&self) -> impl Iterator<Item = &Contact> {
