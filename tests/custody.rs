@@ -388,3 +388,21 @@ fn a_clock_that_was_ahead_keeps_no_value_alive() {
     assert!(network.find_values(nodes[1], key).is_empty());
     assert!(holders(&network, &nodes).is_empty());
 }
+
+/// Some take no values of that size, and say so each time, having said that they lack it.
+#[test]
+fn a_value_is_not_sent_again_and_again_to_those_who_refuse_it() {
+    let mut network = Network::new(3);
+    let small = Config { max_value_size: 100, ..holders_only() };
+    let nodes: Vec<NodeKey> = (0..8)
+        .map(|n| network.node(address(n), if n < 5 { holders_only() } else { small.clone() }))
+        .collect();
+    network.join(&nodes);
+    let value = vec![1; 60_000];
+    publish(&mut network, nodes[0], Id::of(b"key"), &value);
+    network.run(secs(3 * HOUR));
+    // Each of five holders tries each of three, once an hour at the most.
+    let bytes = total(&network, &nodes, |stats| stats.upkeep_bytes);
+    assert!(bytes < 3 * 5 * 3 * 62_000, "{bytes}");
+    assert!(total(&network, &nodes, |stats| stats.hand_on_checks) > 6);
+}

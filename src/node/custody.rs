@@ -14,6 +14,7 @@ use rand::RngExt;
 
 use crate::context::{Context, Due, Key};
 use crate::id::Id;
+use crate::node::failed::FailedContacts;
 use crate::node::handing::Plan;
 use crate::node::operation::{Outcome, Task};
 use crate::node::schedule::{Checks, Renewals};
@@ -34,6 +35,8 @@ pub struct Custody {
     pub(super) renewals: Renewals,
     /// What the last check found lacking, and is still to be handed on.
     pub(super) plan: Option<Plan>,
+    /// Who has refused which value, though he claimed to lack it.
+    pub(super) refused: FailedContacts,
     pub(super) done: Done,
     current: Option<Current>,
     /// The last work was a renewal.

@@ -413,6 +413,9 @@ impl Node {
             Waiter::Step(operation) | Waiter::Neighbours(operation) => {
                 let insist = why == CallError::Unreachable && !known_dead;
                 if let Some(asked) = asked {
+                    if matches!(why, CallError::Refused(_)) {
+                        self.note_refusal(world, operation, &asked);
+                    }
                     self.step_failed(world, operation, &asked, insist);
                 }
             }
