@@ -269,6 +269,30 @@ impl Lookup {
         }
     }
 
+    /// Whether the last request to a peer went to this address of it. What becomes of those
+    /// before, to where it was said to be first, tells nothing of it.
+    pub fn was_last_asked_at(&self, contact: &Contact) -> bool {
+        self.position(&contact.id).is_some_and(|at| self.candidates[at].contact.addr == contact.addr)
+    }
+
+    /// An answer has come from this address of a peer: it is there, although it may have been
+    /// asked at a second one since, or be about to be. To be told before
+    /// [`on_reply`](Self::on_reply).
+    pub fn on_found_at(&mut self, contact: &Contact) {
+        let Some(at) = self.position(&contact.id) else { return };
+        let candidate = &mut self.candidates[at];
+        if !candidate.moved || candidate.state == State::Answered {
+            return;
+        }
+        if candidate.state == State::New && candidate.contact.addr != contact.addr {
+            // It was asked, and was late.
+            candidate.state = State::Slow;
+            self.slow += 1;
+            self.unasked[candidate.family()] -= 1;
+        }
+        candidate.contact.addr = contact.addr;
+    }
+
     /// The peer `from` has not answered, or not as it should. If others know it under
     /// another address, it is asked there.
     pub fn on_failure(&mut self, from: &Id) {

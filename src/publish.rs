@@ -110,6 +110,11 @@ impl Publish {
         self.first_new >= self.holders.len() && self.active + self.slow == 0 && self.enough()
     }
 
+    /// Whether this is one of those that are asked, at the address that it is asked at.
+    pub fn is_holder(&self, contact: &Contact) -> bool {
+        self.holders.iter().any(|(holder, _)| holder == contact)
+    }
+
     /// Those that have taken the value, in the order in which they were given.
     pub fn accepted(&self) -> &[Contact] {
         &self.accepted

@@ -10,6 +10,7 @@ use std::time::Duration;
 use khashmir::engine::Outcome;
 use khashmir::krpc::message::{self, MAX_OFFERED, Message, Method, Offer, Request};
 use khashmir::random::{seed_from_number, seeded};
+use khashmir::time::UnixTime;
 use khashmir::{Config, Contact, Id, NodeKey, NodeOptions, Stats};
 use network::*;
 
@@ -351,4 +352,57 @@ fn a_key_with_many_values_is_handed_on_by_and_by() {
     let nodes = [nodes[0], newcomer(&mut network, 9, Id::of(b"new"), nodes[0], holders_only())];
     network.run(secs(2 * HOUR));
     assert_eq!(network.stats(nodes[1]).values, 200);
+}
+
+/// Somebody fills a node with keys to look after, more than it can.
+#[test]
+fn what_others_store_does_not_keep_a_node_from_renewing() {
+    let (mut network, node, _, key) = among(8, Config { upkeep_rate: 100, ..Config::default() }, polite);
+    for n in 0..1000u32 {
+        let key = Id::of(&n.to_be_bytes());
+        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: b"x" });
+        network.run(ms(20));
+    }
+    publish(&mut network, node, key, b"value");
+    network.run(secs(6 * HOUR));
+    let stats = network.stats(node);
+    assert!(stats.values_renewed >= 5 && stats.hand_on_checks > 500, "{stats:?}");
+}
+
+/// For a minute it is ten days later, and then not.
+#[test]
+fn a_clock_that_was_ahead_keeps_no_value_alive() {
+    let (mut network, nodes) = Network::joined(9, 8, &holders_only());
+    let set = |network: &mut Network, ahead: u64| {
+        let unix = START.0 + (network.now.as_micros() / 1_000_000 + ahead) as i64;
+        network.engine.set_unix(network.now, UnixTime(unix));
+    };
+    let key = Id::of(b"key");
+    set(&mut network, 10 * 24 * HOUR);
+    publish(&mut network, nodes[0], key, b"value");
+    network.run(secs(MINUTE));
+    set(&mut network, 0);
+    network.run(secs(23 * HOUR));
+    assert_eq!(network.find_values(nodes[1], key), [b"value"]);
+    network.run(secs(3 * HOUR));
+    assert!(network.find_values(nodes[1], key).is_empty());
+    assert!(holders(&network, &nodes).is_empty());
+}
+
+/// Some take no values of that size, and say so each time, having said that they lack it.
+#[test]
+fn a_value_is_not_sent_again_and_again_to_those_who_refuse_it() {
+    let mut network = Network::new(3);
+    let small = Config { max_value_size: 100, ..holders_only() };
+    let nodes: Vec<NodeKey> = (0..8)
+        .map(|n| network.node(address(n), if n < 5 { holders_only() } else { small.clone() }))
+        .collect();
+    network.join(&nodes);
+    let value = vec![1; 60_000];
+    publish(&mut network, nodes[0], Id::of(b"key"), &value);
+    network.run(secs(3 * HOUR));
+    // Each of five holders tries each of three, once an hour at the most.
+    let bytes = total(&network, &nodes, |stats| stats.upkeep_bytes);
+    assert!(bytes < 3 * 5 * 3 * 62_000, "{bytes}");
+    assert!(total(&network, &nodes, |stats| stats.hand_on_checks) > 6);
 }

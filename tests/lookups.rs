@@ -6,6 +6,7 @@ mod network;
 use std::time::Duration;
 
 use khashmir::engine::Outcome;
+use khashmir::lookup::{Goal, Lookup, Step};
 use khashmir::random::{seed_from_number, seeded};
 use khashmir::{Config, Contact, Id, NodeKey};
 use network::*;
@@ -138,5 +139,38 @@ fn the_dead_cost_less_than_three_round_trips() {
             println!("{dead} dead, known {known}: {more:?} more than {usual:?}");
             assert!(more < ms(300), "{dead} dead, known {known}: {more:?} more than {usual:?}");
         }
+    }
+}
+
+/// It was only slow: what comes from where it was asked first counts, whether it was asked at
+/// the second address meanwhile or not; and what becomes of the first request no longer does.
+#[test]
+fn a_peer_that_was_said_to_have_moved_is_found_where_it_answers() {
+    let target = Id::new([0; 20]);
+    let [old, new] = [1, 2].map(|n| Contact { id: at(1), addr: address(n) });
+    let other = Contact { id: at(0x40), addr: address(3) };
+    for (asked_again, failed_there) in [(false, false), (true, false), (true, true)] {
+        let own = at(0xff);
+        let mut lookup = Lookup::new(target, own, Goal::Closest, 8, 4, [old, other]);
+        while let Step::Query(_) = lookup.next() {}
+        lookup.on_slow(&old.id);
+        assert!(lookup.was_last_asked_at(&old) && !lookup.was_last_asked_at(&new));
+        lookup.on_reply(&other.id, [new]);
+        if asked_again {
+            assert_eq!(lookup.next(), Step::Query(new));
+            assert!(lookup.was_last_asked_at(&new) && !lookup.was_last_asked_at(&old));
+        }
+        if failed_there {
+            lookup.on_failure(&new.id);
+        }
+        lookup.on_found_at(&old);
+        lookup.on_reply(&old.id, []);
+        assert_eq!(lookup.next(), Step::Done);
+        assert!(lookup.closest().eq([old, other]));
+        assert_eq!((lookup.answered(), lookup.in_flight()), (2, 0));
+        assert_eq!(lookup.asked(), 2 + usize::from(asked_again));
+        // Nothing moves after that.
+        lookup.on_found_at(&new);
+        assert!(lookup.closest().eq([old, other]));
     }
 }

@@ -308,3 +308,59 @@ fn refreshes_that_find_nobody_end() {
         network.engine.contacts(nodes[0]).iter().all(|info| info.failures > 0 || info.last_heard.is_none())
     );
 }
+
+/// A node is said to be at a second address, and asked there, too. What it answers at the first
+/// one to the search for holders is no promise to keep the value.
+#[test]
+fn a_late_answer_to_the_search_is_not_taken_for_a_stored_value() {
+    let mut network = Network::new(31);
+    let key = Id::new([0; 20]);
+    let node = network.node_named(address(0), Id::new([0xff; 20]), Config::default());
+    let id = Id::new([1; 20]);
+    let pings_only: fn() -> Habit = || {
+        let mut polite = polite();
+        Box::new(move |own, from, message, out| {
+            if matches!(message, Message::Request(Request { method: Method::Ping, .. })) {
+                polite(own, from, message, out);
+            }
+        })
+    };
+    let first = network.peer(address(1), id, pings_only());
+    let mut nodes_only = polite();
+    let second = network.peer(
+        address(2),
+        id,
+        Box::new(move |own, from, message, out| {
+            if !matches!(message, Message::Request(Request { method: Method::StoreValue { .. }, .. })) {
+                nodes_only(own, from, message, out);
+            }
+        }),
+    );
+    network.peer(address(3), Id::new([3; 20]), names(vec![second]));
+    network.introduce(node, address(1));
+    network.introduce(node, address(3));
+    network.at(address(1)).received.clear();
+    let operation = network.engine.store_value(network.now, node, key, b"value".to_vec(), None);
+    let asks_to_store = |message: &Message<'_>| match message {
+        Message::Request(Request { method: Method::StoreValue { .. }, .. }) => Some(()),
+        _ => None,
+    };
+    let begun = network.run_until(secs(9), |network| {
+        let peer = network.at(address(2));
+        let received = peer.received.clone();
+        let asked = !peer.take(asks_to_store).is_empty();
+        network.at(address(2)).received = received;
+        asked
+    });
+    assert!(begun, "the value is on its way to the second address");
+    let tids = network.at(address(1)).take(|message| match message {
+        Message::Request(Request { tid, method: Method::FindNode { .. }, .. }) => Some(tid.to_vec()),
+        _ => None,
+    });
+    let mut answer = Vec::new();
+    message::response_nodes(&mut answer, &tids[0], &first, &[]);
+    network.say(address(1), address(0), &answer);
+    let outcome = the_one(network.wait(operation));
+    let too_few = Outcome::Stored(Err(OperationError::TooFew { accepted: 2, needed: 3 }));
+    assert_eq!(outcome, too_few);
+}

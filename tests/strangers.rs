@@ -6,6 +6,7 @@ mod network;
 use std::time::Duration;
 
 use khashmir::krpc::message::{self, Message, Method};
+use khashmir::random::{seed_from_number, seeded};
 use khashmir::{Config, Id, NodeKey};
 use network::*;
 
@@ -209,4 +210,63 @@ fn a_key_with_megabytes_is_not_read_whole() {
         _ => None,
     });
     assert!(!answers.is_empty() && answers.iter().all(|&values| values == 1), "{answers:?}");
+}
+
+/// One peer answers under one id after the other, and waits for places under all of them.
+#[test]
+fn an_address_waits_for_one_place() {
+    let config = Config { k: 4, store_redundancy: 1, min_ping_interval: Duration::ZERO, ..Config::default() };
+    let (mut network, node) = (Network::new(11), address(0));
+    let key = network.node(node, config);
+    for n in 1..=60 {
+        network.peer(address(n), Id::of(&n.to_be_bytes()), polite());
+        network.introduce(key, address(n));
+    }
+    let (liar, own) = (address(1000), network.engine.id(key).expect("a node"));
+    network.peer(liar, Id::of(b"liar"), polite());
+    for n in 0..60u8 {
+        let mut rng = seeded(seed_from_number(n.into()));
+        network.at(liar).contact.id = own.random_sharing(usize::from(n % 3), &mut rng);
+        network.ask(liar, node, b"1", &Method::Ping);
+        network.run(secs(1));
+    }
+    let known = network.table(key);
+    assert!(known.iter().filter(|contact| contact.addr == liar).count() <= 1);
+    // One that is still there answers, so that the others are taken to be dead.
+    let [living, dead @ ..] = &known[..] else { panic!("an empty table") };
+    network.dead.extend(dead.iter().map(|contact| contact.addr).filter(|&addr| addr != liar));
+    let mut most = 0;
+
+    for contact in dead {
+        network.engine.find_node(network.now, key, contact.id, None);
+        network.introduce(key, living.addr);
+        network.run_until(secs(10), |network| {
+            let made_up = network.table(key).iter().filter(|contact| contact.addr == liar).count();
+            most = most.max(made_up);
+            false
+        });
+    }
+    assert!(network.table(key).len() < known.len());
+    assert!(most <= 1, "{most} of {}", known.len());
+}
+
+/// Callers who cannot be reached are no news of those that lookups have failed to reach.
+#[test]
+fn callers_who_are_not_there_do_not_bring_the_dead_back() {
+    let (mut network, node) = one_node(Config::default());
+    let gone = network.peer(address(500), Id::of(b"gone"), silent());
+    network.peer(address(501), Id::of(b"guide"), names(vec![gone]));
+    network.introduce(node, address(501));
+    for (n, asked) in [1, 0].into_iter().enumerate() {
+        network.find_node(node, Id::of(&[n as u8]));
+        network.run(secs(15));
+        assert_eq!(std::mem::take(&mut network.at(gone.addr).received).len(), asked);
+        for caller in 0..100 {
+            let caller = address(600 + caller);
+            network.peer(caller, Id::of(caller.to_string().as_bytes()), silent());
+            network.ask(caller, network.address(node), b"1", &Method::Ping);
+            network.deaf.insert(caller);
+        }
+        network.run(secs(15));
+    }
 }

@@ -314,8 +314,11 @@ impl Node {
             check.note_wants(from, response);
         }
         if let Task::Storing { publish, .. } | Task::Handing { publish, .. } = &mut operation.task {
-            publish.on_accept(&from.id);
-            self.advance(world, key);
+            // Not who answers what the lookup before has asked it at another address.
+            if publish.is_holder(from) {
+                publish.on_accept(&from.id);
+                self.advance(world, key);
+            }
         } else {
             self.neighbours_named(world, key, from, response.nodes());
         }
@@ -331,6 +334,7 @@ impl Node {
     ) {
         if let Some(lookup) = self.operations.get_mut(key).and_then(|operation| operation.task.lookup_mut()) {
             let (peers, failed, now, target) = (&self.peers, &self.failed, world.ctx.now, *lookup.target());
+            lookup.on_found_at(from);
             match nodes {
                 Some(nodes) => {
                     // Those who failed a short time ago are not asked again because others
@@ -359,7 +363,7 @@ impl Node {
             return;
         };
         let id = asked.id;
-        let Some(operation) = self.operations.get_mut(key) else {
+        let Some(operation) = self.operations.get_mut(key).filter(|it| it.task.waits_for(&asked)) else {
             return;
         };
         let failed_before = self.failed.has(&asked, world.ctx.now);
@@ -381,8 +385,9 @@ impl Node {
     }
 
     /// A request of an operation has failed. `insist`: the peer may be there all the same.
-    pub(super) fn step_failed(&mut self, world: &mut World<'_>, key: Key, asked: Option<Id>, insist: bool) {
-        let (Some(operation), Some(id)) = (self.operations.get_mut(key), asked) else {
+    pub(super) fn step_failed(&mut self, world: &mut World<'_>, key: Key, asked: &Contact, insist: bool) {
+        let id = asked.id;
+        let Some(operation) = self.operations.get_mut(key).filter(|it| it.task.waits_for(asked)) else {
             return;
         };
         match &mut operation.task {

@@ -14,6 +14,7 @@ use rand::RngExt;
 
 use crate::context::{Context, Due, Key};
 use crate::id::Id;
+use crate::node::failed::FailedContacts;
 use crate::node::handing::Plan;
 use crate::node::operation::{Outcome, Task};
 use crate::node::schedule::{Checks, Renewals};
@@ -34,8 +35,12 @@ pub struct Custody {
     pub(super) renewals: Renewals,
     /// What the last check found lacking, and is still to be handed on.
     pub(super) plan: Option<Plan>,
+    /// Who has refused which value, though he claimed to lack it.
+    pub(super) refused: FailedContacts,
     pub(super) done: Done,
     current: Option<Current>,
+    /// The last work was a renewal.
+    renewed_last: bool,
     /// When the budget allows for the next work.
     free_at: Time,
     timer: Option<Timer>,
@@ -81,10 +86,16 @@ impl Custody {
         Some(at_second(due?).max(self.free_at))
     }
 
-    /// What is to be done now: what a check has begun, or else what has waited longest.
+    /// What is to be done now: what a check has begun, or else what has waited longest. But
+    /// every other work may be a renewal: what others make this node hold does not keep it from
+    /// its owner's values.
     fn next(&self, now: Time) -> Option<Work> {
         if self.next_at().is_none_or(|at| at > now) {
             return None;
+        }
+        let renewal = self.renewals.first().filter(|&(due, _)| at_second(due) <= now);
+        if let Some((_, number)) = renewal.filter(|_| !self.renewed_last) {
+            return Some(Work::Renew(number));
         }
         if self.plan.is_some() {
             return Some(Work::HandOn);
@@ -163,6 +174,7 @@ impl Node {
         self.peers.start_meter(operation);
         if let Some(custody) = self.custody.as_deref_mut() {
             custody.current = Some(Current { operation, began: world.ctx.now, work });
+            custody.renewed_last = matches!(work, Work::Renew(_));
         }
         // It may end at once, so this comes last.
         self.advance(world, operation);

@@ -21,13 +21,18 @@ pub struct FailedContacts {
 impl FailedContacts {
     /// A call to this contact has failed.
     pub fn note(&mut self, contact: &Contact, now: Time) {
+        self.note_for(contact, now, SPAN);
+    }
+
+    /// The same of anything else that has failed, to be remembered for so long.
+    pub fn note_for(&mut self, what: &impl Hash, now: Time, span: Duration) {
         let seconds = seconds(now);
-        let name = name(contact);
+        let name = name(what);
         self.entries.retain(|&(other, until)| other != name && until > seconds);
         if self.entries.len() >= MOST {
             self.entries.remove(0);
         }
-        self.entries.push((name, seconds.saturating_add(SPAN.as_secs() as u32)));
+        self.entries.push((name, seconds.saturating_add(u32::try_from(span.as_secs()).unwrap_or(u32::MAX))));
     }
 
     /// It has answered.
@@ -42,11 +47,11 @@ impl FailedContacts {
     }
 
     /// Whether a call to it has failed a short time ago, and none has been answered since.
-    pub fn has(&self, contact: &Contact, now: Time) -> bool {
+    pub fn has(&self, what: &impl Hash, now: Time) -> bool {
         if self.entries.is_empty() {
             return false;
         }
-        let (name, seconds) = (name(contact), seconds(now));
+        let (name, seconds) = (name(what), seconds(now));
         self.entries.iter().any(|&(other, until)| other == name && until > seconds)
     }
 
@@ -63,8 +68,8 @@ fn seconds(now: Time) -> u32 {
 
 /// A short name. That of another contact is the same once in 2⁶⁴, and then that one is not
 /// asked for a while.
-fn name(contact: &Contact) -> u64 {
+fn name(what: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    contact.hash(&mut hasher);
+    what.hash(&mut hasher);
     hasher.finish()
 }

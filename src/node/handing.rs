@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::contact::Contact;
+use crate::context::Key;
 use crate::id::Id;
 use crate::krpc::message::{MAX_OFFERED, Method, Offer, Response};
 use crate::lookup::{Goal, Lookup};
 use crate::node::client::holders;
 use crate::node::custody::{due_in, second};
-use crate::node::operation::Task;
+use crate::node::operation::{Operation, Task};
 use crate::node::{Node, World};
 use crate::publish::Publish;
 use crate::time::UnixTime;
@@ -160,7 +161,19 @@ impl Node {
         let (Some(custody), Some(longest)) = (self.custody.as_deref_mut(), longest(config)) else { return };
         let nearest = holders(&check.lookup, own, config.k);
         let is_near = nearest.iter().any(|holder| holder.id == own.id);
-        let lacking = nearest.iter().filter(|holder| check.wants_of(holder) != 0).count();
+        let now = world.ctx.now;
+        let refused = &custody.refused;
+        let lacks = |holder: &&Contact, place: usize, digest: &Id| {
+            check.wants_of(holder) >> place & 1 == 1 && !refused.has(&(**holder, check.key, *digest), now)
+        };
+        let wanted = |(place, digest): (usize, &Id)| {
+            let holders = nearest.iter().filter(|holder| lacks(holder, place, digest)).copied();
+            (*digest, holders.collect::<Vec<Contact>>())
+        };
+        let values = check.offered.iter().enumerate().map(wanted);
+        let values: Vec<_> = values.filter(|(_, holders)| !holders.is_empty()).collect();
+        let is_lacking = |holder: &&Contact| values.iter().any(|(_, holders)| holders.contains(holder));
+        let lacking = nearest.iter().filter(is_lacking).count();
         let Some(before) = custody.checks.get(&check.key) else { return };
         let interval = match lacking {
             // Nobody has answered: that says nothing.
@@ -176,12 +189,6 @@ impl Node {
             next_due(world, interval)
         };
         custody.checks.set(check.key, second(world.ctx.now), due, interval);
-        let wanted = |place: usize| {
-            let lacks = |holder: &&Contact| check.wants_of(holder) >> place & 1 == 1;
-            nearest.iter().filter(lacks).copied().collect::<Vec<Contact>>()
-        };
-        let values = check.offered.iter().enumerate().map(|(place, digest)| (*digest, wanted(place)));
-        let values: Vec<_> = values.filter(|(_, holders)| !holders.is_empty()).collect();
         if !values.is_empty() {
             let room = config.upkeep_rate.saturating_mul(SHARE);
             custody.plan = Some(Plan { key: check.key, values, room });
@@ -208,6 +215,20 @@ impl Node {
                 log::error!("node {}: a value cannot be handed on: {error}", self.id);
                 None
             }
+        }
+    }
+
+    /// Who was to be handed a value has refused it, though he claimed to lack it: it may be
+    /// larger than he takes. He is not handed it again with every check.
+    pub(super) fn note_refusal(&mut self, world: &World<'_>, operation: Key, holder: &Contact) {
+        if let (
+            Some(Operation { task: Task::Handing { key, value, .. }, .. }),
+            Some(custody),
+            Some(longest),
+        ) = (self.operations.get_mut(operation), self.custody.as_deref_mut(), longest(world.ctx.config))
+        {
+            let span = Duration::from_secs((u32::from(longest) * FAR).into());
+            custody.refused.note_for(&(*holder, *key, Id::of(value)), world.ctx.now, span);
         }
     }
 

@@ -363,9 +363,12 @@ impl Node {
         self.last_answer = world.ctx.now;
         self.failed.forget(&contact);
         match self.table.heard(contact, world.ctx.now) {
-            // Else one peer could fill the table with ids that it makes up.
+            // Else one peer could fill the table, or wait for places, with ids that it makes up.
             Heard::Added => self.table.drop_others_at(&contact),
-            Heard::Full { oldest, last_heard } => self.ask_doubtful(world, oldest, last_heard, contact),
+            Heard::Full { oldest, last_heard } => {
+                self.table.drop_others_at(&contact);
+                self.ask_doubtful(world, oldest, last_heard, contact);
+            }
             Heard::Moved { known, last_heard } => self.ask_doubtful(world, known, Some(last_heard), contact),
             Heard::Own | Heard::Known => {}
         }
@@ -410,16 +413,21 @@ impl Node {
         if why == CallError::Timeout {
             self.peers.mux.doubt(&mut world.ctx, call.connection);
         }
-        let known_dead =
-            call.asked.is_some_and(|id| self.failed.has(&Contact { id, addr: call.addr }, world.ctx.now));
-        if let Some(id) = call.asked {
-            self.note_failure(world, Contact { id, addr: call.addr }, &call, &why);
+        let asked = call.asked.map(|id| Contact { id, addr: call.addr });
+        let known_dead = asked.is_some_and(|asked| self.failed.has(&asked, world.ctx.now));
+        if let Some(asked) = asked {
+            self.note_failure(world, asked, &call, &why);
         }
         match call.waiter {
             Waiter::Contact(operation) => self.contact_failed(world, operation, why),
             Waiter::Step(operation) | Waiter::Neighbours(operation) => {
                 let insist = why == CallError::Unreachable && !known_dead;
-                self.step_failed(world, operation, call.asked, insist);
+                if let Some(asked) = asked {
+                    if matches!(why, CallError::Refused(_)) {
+                        self.note_refusal(world, operation, &asked);
+                    }
+                    self.step_failed(world, operation, &asked, insist);
+                }
             }
             Waiter::Greeting => {}
             Waiter::Verdict(newcomer) => {
@@ -450,7 +458,9 @@ impl Node {
             CallError::Refused(_) => return,
             CallError::WrongId => {
                 self.table.remove(&contact);
-                self.failed.note(&contact, now);
+                if call.waiter != Waiter::Greeting {
+                    self.failed.note(&contact, now);
+                }
                 return;
             }
             _ => {}
@@ -459,7 +469,11 @@ impl Node {
         // spoken for leaves it to that one.
         let replaceable = self.last_answer > call.began && !matches!(call.waiter, Waiter::Verdict(_));
         let failed = self.table.note_failure(&contact, world.ctx.config.max_failures, replaceable);
-        self.failed.note(&contact, now);
+        // Of callers there may be any number who are not where they say: they do not push out
+        // of the memory whom lookups would ask again.
+        if call.waiter != Waiter::Greeting {
+            self.failed.note(&contact, now);
+        }
         if failed != Failed::Unknown {
             self.note_silence(&mut world.ctx, contact, failed == Failed::Dropped);
         }
@@ -470,7 +484,11 @@ impl Node {
     fn repeat_call(&mut self, world: &mut World<'_>, call: &Call<Waiter>) -> bool {
         let method = match call.waiter {
             Waiter::Contact(_) | Waiter::Greeting | Waiter::Verdict(_) => Some(Method::Ping),
-            Waiter::Step(operation) => self.operations.method(operation, world.ctx.unix),
+            Waiter::Step(operation) => {
+                let asked = call.asked.map(|id| Contact { id, addr: call.addr });
+                let waits = asked.is_some_and(|asked| self.operations.waits_for(operation, &asked));
+                self.operations.method(operation, world.ctx.unix).filter(|_| waits)
+            }
             Waiter::Neighbours(operation) => self.operations.neighbours(operation),
         };
         match method {

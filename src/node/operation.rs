@@ -186,6 +186,11 @@ impl Operations {
         self.get(key)?.task.method(unix)
     }
 
+    /// Whether it still waits for what becomes of a request to this contact.
+    pub fn waits_for(&self, key: Key, contact: &Contact) -> bool {
+        self.get(key).is_some_and(|operation| operation.task.waits_for(contact))
+    }
+
     /// The request for nodes near to what the operation looks for.
     pub fn neighbours(&self, key: Key) -> Option<Method<'_>> {
         match &self.get(key)?.task {
@@ -212,6 +217,20 @@ impl Task {
                 Goal::Values => Method::FindValue { key: *lookup.target() },
                 Goal::Closest | Goal::Exact => Method::FindNode { target: *lookup.target() },
             }),
+        }
+    }
+
+    /// Whether the operation still waits for what becomes of a request to this contact: not
+    /// if that belongs to a lookup that is over, or the peer was asked elsewhere since.
+    pub fn waits_for(&self, contact: &Contact) -> bool {
+        match self {
+            Task::Storing { publish, .. } | Task::Handing { publish, .. } => publish.is_holder(contact),
+            Task::Nodes(lookup)
+            | Task::Values { lookup, .. }
+            | Task::Finding { lookup, .. }
+            | Task::Refresh(lookup) => lookup.was_last_asked_at(contact),
+            Task::Checking(check) => check.lookup.was_last_asked_at(contact),
+            Task::Contact => true,
         }
     }
 

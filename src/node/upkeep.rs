@@ -80,7 +80,11 @@ impl Node {
         match due {
             Due::Expiry => {
                 let stored_until = world.ctx.unix.minus(config.value_lifetime);
-                let wait = match world.store.expire(&mut self.resident, stored_until, EXPIRE_AT_ONCE) {
+                let (store, resident) = (&mut *world.store, &mut self.resident);
+                let done = store.put_back(resident, world.ctx.unix, EXPIRE_AT_ONCE).and_then(|put_back| {
+                    store.expire(resident, stored_until, EXPIRE_AT_ONCE).map(|expired| put_back.max(expired))
+                });
+                let wait = match done {
                     Ok(EXPIRE_AT_ONCE) => EXPIRE_PAUSE,
                     Ok(_) => config.expiry_interval,
                     Err(error) => {

@@ -248,6 +248,32 @@ impl Database {
         Ok(deleted)
     }
 
+    /// Takes those values that were stored later than `now` to be stored now, no more than
+    /// `at_most` of them, and says how many: the clock was put back since, and they would live
+    /// for so much longer, here and wherever they are handed on to.
+    ///
+    /// # Errors
+    ///
+    /// When SQLite fails; everything since the last commit is then undone.
+    pub fn put_back(&mut self, who: &mut Resident, now: UnixTime, at_most: u32) -> Result<u32, StoreError> {
+        self.settle(who)?;
+        if who.values() == 0 {
+            return Ok(0);
+        }
+        let early = self.read(|connection| {
+            let mut statement = connection.prepare(schema::FUTURE_VALUES)?;
+            let rows = statement.query_map(params![who.number, now.0, at_most], |row| row.get(0))?;
+            rows.collect::<rusqlite::Result<Vec<i64>>>()
+        })?;
+        if !early.is_empty() {
+            self.write(|connection| {
+                let mut statement = connection.prepare(schema::SET_TIME)?;
+                early.iter().try_for_each(|number| statement.execute([*number, now.0]).map(drop))
+            })?;
+        }
+        Ok(early.len() as u32)
+    }
+
     /// Saves contacts in place of those that were saved before. Of two with the
     /// same id the later one is kept; a scope of IPv6 is not saved, since it
     /// means nothing after a restart.

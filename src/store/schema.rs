@@ -161,6 +161,9 @@ pub(super) const ADD_VALUE: &str = "
 pub(super) const OLDEST_VALUES: &str = "
     SELECT number, key, length(value) FROM value
     WHERE node = ?1 AND time <= ?2 ORDER BY time LIMIT ?3";
+/// Values that were stored later than now, by a clock that was put back since.
+pub(super) const FUTURE_VALUES: &str = "SELECT number FROM value WHERE node = ?1 AND time > ?2 LIMIT ?3";
+pub(super) const SET_TIME: &str = "UPDATE value SET time = ?2 WHERE number = ?1";
 pub(super) const DELETE_VALUE: &str = "DELETE FROM value WHERE number = ?1";
 pub(super) const DELETE_VALUES: &str = "DELETE FROM value WHERE node = ?1";
 
@@ -199,12 +202,14 @@ pub(super) const ADD_CONTACT: &str = "
 
 /// The statements that run again and again, for the test that none of them
 /// scans a table.
-pub const QUERIES: [&str; 22] = [
+pub const QUERIES: [&str; 24] = [
     SIZES,
     VALUES_FROM,
     VALUES_BEFORE,
     RENEW_VALUE,
     OLDEST_VALUES,
+    FUTURE_VALUES,
+    SET_TIME,
     DELETE_VALUE,
     DELETE_VALUES,
     CONTACTS,
