@@ -234,3 +234,29 @@ fn one_seed_one_digest() {
     assert_eq!(digests[0], digests[1]);
     assert_ne!(digests[0], digests[2]);
 }
+
+/// Theirs says what it has missed two seconds after a loss: who knows nobody else waits for
+/// a second loss to be mended, too.
+#[test]
+fn a_single_peer_of_2003_is_waited_for() {
+    let (mut lost, mut tried) = (0, 0);
+    for seed in 0..20 {
+        let mut pair = Mixed { sim: Simulation::new(seed).unwrap(), ours: Vec::new(), theirs: Vec::new() };
+        let ours = pair.sim.add_node(Setup::default()).unwrap();
+        let theirs = pair.sim.add_peer(|addr| Box::new(Original::new(addr, 1000 + seed)));
+        let (now, by) = (pair.sim.now(), pair.sim.address(ours));
+        let joining = pair.original(theirs).join(now, by);
+        pair.outcome(theirs, joining, secs(2));
+        pair.sim.run(secs(60));
+        assert_eq!(pair.sim.stats(ours).unwrap().contacts, 1);
+        let conditions = Conditions { loss: 100_000, ..pair.sim.conditions().clone() };
+        pair.sim.set_conditions(conditions).expect("a share");
+        for n in 0..50u64 {
+            let key = Id::of(format!("{seed} {n}").as_bytes());
+            lost += u32::from(!pair.ours_store(ours, key, vec![1; 200]));
+            tried += 1;
+            pair.sim.run(secs(3));
+        }
+    }
+    assert!(lost * 50 <= tried, "{lost} of {tried} values were not taken");
+}

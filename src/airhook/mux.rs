@@ -148,6 +148,11 @@ impl Mux {
         self.get(key).is_some_and(|entry| entry.connection.is_proven())
     }
 
+    /// Whether the peer does as the implementations of 2003 do.
+    pub fn is_original(&self, key: Key) -> bool {
+        self.get(key).is_some_and(|entry| entry.connection.is_original())
+    }
+
     /// How many bytes for this peer are queued, or sent and not confirmed.
     pub fn unconfirmed(&self, key: Key) -> usize {
         self.get(key).map_or(0, |entry| entry.stream.unconfirmed())

@@ -243,8 +243,11 @@ impl Peers {
         let asked = Contact { id: asked, addr: call.addr };
         let (late, silence) = self.patience(ctx.config, call.connection);
         let probe = ctx.config.initial_probe;
-        // An opening is given up by itself.
-        let least = if self.mux.is_proven(call.connection) { SILENT } else { LOST };
+        // An opening is given up by itself. A peer of 2003 says what it has missed two seconds
+        // after the loss, and for another one two seconds later.
+        let connection = call.connection;
+        let is_prompt = self.mux.is_proven(connection) && !self.mux.is_original(connection);
+        let least = if is_prompt { SILENT } else { LOST };
         let lost = (late * LOST_LATE).clamp(probe * least, probe * LOST);
         let (stage, next, overdue) = match call.stage {
             // A long value goes to somebody who takes it.
