@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use khashmir::lookup::{Goal, Lookup, MAX_PER_ANSWER, MAX_REQUESTS, MAX_UNASKED, Step};
-use khashmir::publish::Publish;
 use khashmir::random::{Random, seed_from_number, seeded};
 use khashmir::table::Table;
 use khashmir::time::Time;
@@ -574,61 +573,4 @@ fn of_too_many_candidates_the_nearest_are_kept() {
     assert_eq!(asked, all[..MAX_UNASKED]);
     assert_eq!(lookup.failed(), MAX_UNASKED);
     assert_eq!(lookup.next(), Step::Done);
-}
-
-#[test]
-fn all_holders_are_asked_and_those_that_accept_stay_in_order() {
-    for seed in 0..50 {
-        let mut rng = rng(seed);
-        let count = rng.random_range(0..12u16);
-        let concurrency = rng.random_range(1..5);
-        let holders: Vec<Contact> = (0..count).map(|n| contact(Id::random(&mut rng), n + 1)).collect();
-        let twice = holders.iter().chain(holders.first());
-        let mut publish = Publish::new(twice.copied(), concurrency, 3);
-        let (mut asked, mut in_flight, mut accepted) = (Vec::new(), Vec::new(), HashSet::new());
-        loop {
-            match publish.next() {
-                Step::Query(peer) => {
-                    asked.push(peer);
-                    in_flight.push(peer);
-                    assert!(in_flight.len() <= concurrency, "seed {seed}");
-                    continue;
-                }
-                Step::Wait => assert!(!in_flight.is_empty(), "seed {seed}"),
-                Step::Done => break,
-            }
-            let peer = in_flight.swap_remove(rng.random_range(0..in_flight.len()));
-            if rng.random_bool(0.5) {
-                publish.on_failure(&peer.id);
-            }
-            // A late acceptance is one, too; what comes after it changes nothing.
-            if rng.random_bool(0.5) {
-                publish.on_accept(&peer.id);
-                accepted.insert(peer);
-            }
-            publish.on_failure(&peer.id);
-            publish.on_accept(&Id::of(b"a stranger"));
-        }
-        assert_eq!(asked, holders, "seed {seed}");
-        let expected: Vec<Contact> = holders.iter().copied().filter(|c| accepted.contains(c)).collect();
-        assert_eq!(publish.accepted(), expected, "seed {seed}");
-        assert_eq!(publish.needed(), 3);
-        assert_eq!(publish.enough(), expected.len() >= 3, "seed {seed}");
-    }
-}
-
-#[test]
-fn a_holder_that_was_not_asked_yet_cannot_accept() {
-    let holders = [contact(Id::of(b"first"), 1), contact(Id::of(b"second"), 2)];
-    let mut publish = Publish::new(holders, 1, 1);
-    assert_eq!(publish.next(), Step::Query(holders[0]));
-    publish.on_accept(&holders[1].id);
-    publish.on_failure(&holders[1].id);
-    assert!(publish.accepted().is_empty() && !publish.enough());
-    assert_eq!(publish.next(), Step::Wait);
-    publish.on_failure(&holders[0].id);
-    assert_eq!(publish.next(), Step::Query(holders[1]));
-    publish.on_accept(&holders[1].id);
-    assert_eq!(publish.next(), Step::Done);
-    assert!(publish.enough());
 }

@@ -84,9 +84,13 @@ fn a_full_bucket_changes_only_for_the_dead() {
     // The one that was not heard of for longest is asked, and is there.
     assert_eq!(calls(&mut network), [1, 0, 0, 0, 0, 0, 0, 0]);
     assert!(!network.table(node).contains(&newcomer));
-    // Now it is another's turn, and that one is dead.
+    // While that one waits for a place, its calls are no reason to ask others.
     network.dead.insert(address(2));
     assert_eq!(calls(&mut network), [0; 8]);
+    assert!(!network.table(node).contains(&newcomer));
+    // The next lookup finds out who is dead, and the newcomer takes that place at once.
+    network.find_node(node, far(2));
+    network.run(secs(30));
     let table = network.table(node);
     assert!(table.len() == 8 && table.contains(&newcomer) && table.iter().all(|c| c.addr != address(2)));
 }

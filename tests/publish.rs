@@ -1,8 +1,20 @@
-//! Publishing to holders that do not answer.
+//! Publishing: all holders are asked, and those that do not answer are not waited for.
+
+use std::collections::HashSet;
 
 use khashmir::lookup::Step;
 use khashmir::publish::Publish;
+use khashmir::random::{Random, seed_from_number, seeded};
 use khashmir::{Contact, Id};
+use rand::RngExt;
+
+fn rng(seed: u64) -> Random {
+    seeded(seed_from_number(seed))
+}
+
+fn contact(id: Id, port: u16) -> Contact {
+    Contact { id, addr: ([10, 0, 0, 1], port).into() }
+}
 
 #[test]
 fn a_silent_holder_is_not_waited_for_when_enough_have_accepted() {
@@ -26,4 +38,61 @@ fn a_silent_holder_is_not_waited_for_when_enough_have_accepted() {
     publish.on_accept(&holders[0].id);
     assert_eq!(publish.next(), Step::Done);
     assert_eq!(publish.accepted(), &holders[..3]);
+}
+
+#[test]
+fn all_holders_are_asked_and_those_that_accept_stay_in_order() {
+    for seed in 0..50 {
+        let mut rng = rng(seed);
+        let count = rng.random_range(0..12u16);
+        let concurrency = rng.random_range(1..5);
+        let holders: Vec<Contact> = (0..count).map(|n| contact(Id::random(&mut rng), n + 1)).collect();
+        let twice = holders.iter().chain(holders.first());
+        let mut publish = Publish::new(twice.copied(), concurrency, 3);
+        let (mut asked, mut in_flight, mut accepted) = (Vec::new(), Vec::new(), HashSet::new());
+        loop {
+            match publish.next() {
+                Step::Query(peer) => {
+                    asked.push(peer);
+                    in_flight.push(peer);
+                    assert!(in_flight.len() <= concurrency, "seed {seed}");
+                    continue;
+                }
+                Step::Wait => assert!(!in_flight.is_empty(), "seed {seed}"),
+                Step::Done => break,
+            }
+            let peer = in_flight.swap_remove(rng.random_range(0..in_flight.len()));
+            if rng.random_bool(0.5) {
+                publish.on_failure(&peer.id);
+            }
+            // A late acceptance is one, too; what comes after it changes nothing.
+            if rng.random_bool(0.5) {
+                publish.on_accept(&peer.id);
+                accepted.insert(peer);
+            }
+            publish.on_failure(&peer.id);
+            publish.on_accept(&Id::of(b"a stranger"));
+        }
+        assert_eq!(asked, holders, "seed {seed}");
+        let expected: Vec<Contact> = holders.iter().copied().filter(|c| accepted.contains(c)).collect();
+        assert_eq!(publish.accepted(), expected, "seed {seed}");
+        assert_eq!(publish.needed(), 3);
+        assert_eq!(publish.enough(), expected.len() >= 3, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_holder_that_was_not_asked_yet_cannot_accept() {
+    let holders = [contact(Id::of(b"first"), 1), contact(Id::of(b"second"), 2)];
+    let mut publish = Publish::new(holders, 1, 1);
+    assert_eq!(publish.next(), Step::Query(holders[0]));
+    publish.on_accept(&holders[1].id);
+    publish.on_failure(&holders[1].id);
+    assert!(publish.accepted().is_empty() && !publish.enough());
+    assert_eq!(publish.next(), Step::Wait);
+    publish.on_failure(&holders[0].id);
+    assert_eq!(publish.next(), Step::Query(holders[1]));
+    publish.on_accept(&holders[1].id);
+    assert_eq!(publish.next(), Step::Done);
+    assert!(publish.enough());
 }

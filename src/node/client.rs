@@ -240,12 +240,6 @@ impl Node {
             self.operations.line_up(operation_key);
             return;
         }
-        let neighbours = match &operation.task {
-            Task::Nodes(lookup) | Task::Refresh(lookup) if *lookup.target() == self.id.beside() => {
-                Some((lookup.answered(), lookup.failed()))
-            }
-            _ => None,
-        };
         let outcome = match &operation.task {
             Task::Nodes(lookup) => Some(Outcome::Nodes(Ok(lookup.closest().collect()))),
             Task::Values { .. } => Some(Outcome::ValuesEnd(Ok(()))),
@@ -259,9 +253,6 @@ impl Node {
             Task::Refresh(_) | Task::Checking(_) | Task::Handing { .. } => None,
             Task::Finding { .. } | Task::Contact => None,
         };
-        if let Some((answered, failed)) = neighbours {
-            self.note_neighbours(&mut world.ctx, answered, failed);
-        }
         self.end(world, operation_key, outcome);
     }
 
@@ -443,6 +434,11 @@ impl Node {
         }
         if let Some(outcome) = outcome {
             tell(world, key, outcome, operation.task.effort());
+        }
+        if let Task::Nodes(lookup) | Task::Refresh(lookup) = &operation.task
+            && *lookup.target() == self.id.beside()
+        {
+            self.note_neighbours(&mut world.ctx, lookup.answered(), lookup.failed());
         }
         if matches!(operation.task, Task::Refresh(_)) {
             self.refresh_next(world);

@@ -96,8 +96,8 @@ impl Node {
                 custody.checks.postpone(&key, due);
             }
             None => {
-                // That it was handed on shows that holders come and go.
-                let interval = if handed_on { longest / 2 } else { longest };
+                // Holders may come and go, and where it was handed on they do: soon it is known.
+                let interval = if handed_on { longest / 4 } else { longest / 2 };
                 let interval = interval.max(LEAST_INTERVAL.min(longest));
                 custody.checks.set(key, second(world.ctx.now), next_due(world, interval), interval);
             }

@@ -361,6 +361,7 @@ impl Node {
     /// A contact has answered.
     fn note_alive(&mut self, world: &mut World<'_>, contact: Contact) {
         self.last_answer = world.ctx.now;
+        self.upkeep.tries = 0;
         self.failed.forget(&contact);
         match self.table.heard(contact, world.ctx.now) {
             // Else one peer could fill the table, or wait for places, with ids that it makes up.

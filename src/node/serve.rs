@@ -169,7 +169,9 @@ impl Node {
         let mut nodes = Vec::with_capacity(k);
         match self.table.get(target) {
             // Who asks for a node that we know, and that seems to be there, gets that one alone.
-            Some(entry) if is_useful(entry, request, from) => {
+            Some(entry)
+                if matches!(request.method, Method::FindNode { .. }) && is_useful(entry, request, from) =>
+            {
                 nodes.push(entry.contact);
             }
             _ => self.table.nearest_of(target, k, &mut nodes, |entry| is_useful(entry, request, from)),

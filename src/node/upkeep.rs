@@ -27,8 +27,12 @@ const WAKING: Duration = Duration::from_secs(5);
 
 /// How often a node that nobody answers looks for its neighbours again; and how soon one does
 /// that has found few, or of whose neighbours some did not answer. (Those who missed its call
-/// know nothing of it.) Each further time it waits twice as long.
+/// know nothing of it.) Each further time it waits twice as long, until somebody answers or,
+/// for the latter, until it goes well.
 const REJOIN_PAUSE: Duration = Duration::from_secs(60);
+
+/// A node that nobody answers waits for eight minutes at the most: it may have its network back.
+const MOST_DOUBLINGS: u8 = 3;
 
 /// The timers of upkeep, and what is still to be refreshed.
 #[derive(Debug, Default)]
@@ -44,6 +48,8 @@ pub(super) struct Upkeep {
     again: Option<Time>,
     /// How long it waited for that the last time, in seconds; 0: it went well.
     waited: u32,
+    /// How often it was tried since anybody answered.
+    pub(super) tries: u8,
     /// The contacts that were dropped last, for the time when none is left.
     lost: VecDeque<Contact>,
 }
@@ -102,7 +108,8 @@ impl Node {
             }
             Due::Refresh if self.is_cut_off() => {
                 self.rejoin(world);
-                let pause = if self.table.is_empty() { config.bucket_staleness } else { REJOIN_PAUSE };
+                let pause = if self.table.is_empty() { config.bucket_staleness } else { self.rejoin_pause() };
+                self.upkeep.tries = self.upkeep.tries.saturating_add(1);
                 self.upkeep.refresh = Some(world.ctx.arm(world.ctx.now + pause, Due::Refresh));
             }
             Due::Refresh if self.upkeep.must_look_again(world.ctx.now) => {
@@ -229,9 +236,14 @@ impl Node {
         if self.is_cut_off() {
             // It says nothing about them.
             self.failed.clear();
-            let at = ctx.now + REJOIN_PAUSE;
+            let at = ctx.now + self.rejoin_pause();
             ctx.arm_by(&mut self.upkeep.refresh, at, Due::Refresh);
         }
+    }
+
+    /// How long a node that nobody answers waits before it tries again.
+    fn rejoin_pause(&self) -> Duration {
+        REJOIN_PAUSE * (1 << self.upkeep.tries.min(MOST_DOUBLINGS))
     }
 
     /// The host has slept, and may be in another place: neighbours have come and gone.
@@ -256,9 +268,12 @@ impl Node {
             let lost = std::mem::take(&mut self.upkeep.lost);
             self.restore(&world.ctx, lost);
         }
-        if self.upkeep.targets.is_empty() && !self.table.is_empty() {
+        if !self.table.is_empty() && !self.upkeep.targets.contains(&self.id) {
+            let idle = self.upkeep.targets.is_empty();
             self.upkeep.targets.push(self.id);
-            self.refresh_next(world);
+            if idle {
+                self.refresh_next(world);
+            }
         }
     }
 
