@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
+use crate::config::Config;
 use crate::context::{Context, Due, Key};
 use crate::id::Id;
 use crate::node::failed::FailedContacts;
@@ -131,12 +132,12 @@ impl Node {
         }
     }
 
-    /// Ends an operation of the node's own without a word.
-    fn drop_work(&mut self, ctx: &mut Context<'_>, operation: Key) {
-        self.peers.stop_meter();
+    /// Ends an operation of the node's own without a word, and says how many bytes it took.
+    fn drop_work(&mut self, ctx: &mut Context<'_>, operation: Key) -> u64 {
         if let Some(mut operation) = self.operations.remove(operation, ctx.config.concurrent_requests) {
             ctx.disarm(&mut operation.deadline);
         }
+        self.peers.stop_meter()
     }
 
     /// Makes sure that the timer fires when there is something to do.
@@ -193,8 +194,8 @@ impl Node {
         let Some(custody) = self.custody.as_deref_mut() else { return };
         let Some(Current { began, work, .. }) = custody.current.take() else { return };
         custody.done.bytes += bytes;
-        let micros = bytes.saturating_mul(1_000_000) / world.ctx.config.upkeep_rate;
-        custody.free_at = (began + Duration::from_micros(micros)).max(world.ctx.now + LEAST_PAUSE);
+        let pause = price(bytes, world.ctx.config);
+        custody.free_at = (began + pause).max(world.ctx.now + LEAST_PAUSE);
         match (work, task) {
             (Work::Renew(number), _) => {
                 let by = match &outcome {
@@ -218,10 +219,19 @@ impl Node {
         custody.renewals.remove(number);
         if let Some(operation) = custody.renewing(number) {
             custody.current = None;
-            self.drop_work(&mut world.ctx, operation);
+            let bytes = self.drop_work(&mut world.ctx, operation);
+            if let Some(custody) = self.custody.as_deref_mut() {
+                custody.done.bytes += bytes;
+                custody.free_at = custody.free_at.max(world.ctx.now + price(bytes, world.ctx.config));
+            }
             self.arm_custody(&mut world.ctx);
         }
     }
+}
+
+/// For how long so many bytes use up what upkeep may cost.
+fn price(bytes: u64, config: &Config) -> Duration {
+    Duration::from_micros(bytes.saturating_mul(1_000_000) / config.upkeep_rate)
 }
 
 /// The second on the core's clock that a moment is in.
