@@ -80,7 +80,9 @@ impl<'a> Run<'a> {
     pub fn new(scenario: &'a Scenario) -> Result<Self, StartError> {
         let mut sim = Simulation::new(scenario.seed)?;
         sim.set_conditions(scenario.conditions.clone())?;
-        sim.set_command(scenario.command());
+        if Scenario::named(&scenario.name).is_some() {
+            sim.set_command(scenario.command());
+        }
         let mut seed = seed_from_number(scenario.seed);
         // Apart from the seeds of nodes and of the network.
         seed[31] = 1;
