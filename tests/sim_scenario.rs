@@ -120,3 +120,12 @@ fn settings_out_of_bounds_are_refused() {
     assert_eq!(faults(Scenario { conditions, ..small() }), Err("loss"));
     assert!(Scenario { nodes: 0, ..small() }.run().is_err());
 }
+
+#[test]
+fn samples_are_taken_until_all_is_over() {
+    // Lookups and values go on behind the span.
+    let report = Scenario { sample: MINUTE / 2, ..small() }.run().expect("a run");
+    let times: Vec<u64> = report.samples.iter().map(|sample| sample.at / 1_000_000).collect();
+    assert_eq!(times, [30, 60, 90, 120]);
+    assert_eq!(small().run().expect("a run").digest, report.digest);
+}
