@@ -343,3 +343,21 @@ fn failures_name_the_seed_and_a_command() {
     assert!(sim.repetition().ends_with(": do it again --seed 17"));
     assert_eq!((sim.seed(), sim.now()), (17, Time::ZERO));
 }
+
+#[test]
+fn a_value_stays_until_it_is_withdrawn() {
+    let config = Config { value_lifetime: secs(600), renew_interval: secs(120), ..Config::default() };
+    let mut sim = Simulation::new(seed_or(9)).expect("a database");
+    let setup = configured(config, Place::default());
+    let hosts = join_all(&mut sim, [setup.clone(), setup]);
+    let (first, second) = (hosts[0], hosts[1]);
+    let key = Id::of(b"key");
+    sim.put(first, key, "value").expect("holders");
+    sim.run(secs(1800));
+    assert_eq!(sim.get(second, key), Ok(vec![b"value".to_vec()]));
+    assert!(sim.withdraw(first, key, b"value").expect("a store"));
+    sim.run(secs(1800));
+    assert_eq!(sim.get(second, key), Ok(vec![]));
+    sim.crash(first).expect("a store");
+    assert!(!sim.withdraw(first, key, b"value").expect("nothing to write"));
+}

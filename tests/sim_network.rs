@@ -331,6 +331,13 @@ fn partitions_come_and_heal() {
     sim.heal(third);
     sim.run(ms(100));
     assert_eq!((heard(&mut sim, b).len(), sim.losses().cut), (0, 6));
+    // The next one takes the place of those that have ended; that they have, is of no effect on it.
+    let fourth = sim.partition([b]).expect("one of 32");
+    for ended in [first, third] {
+        sim.heal(ended);
+    }
+    assert!(!reached(&mut sim, a, b) && fourth != third);
+    sim.heal(fourth);
     let all: Vec<_> = (0..40).map(|_| sim.partition([c])).collect();
     assert_eq!(all.iter().flatten().count(), 32);
     for partition in all.into_iter().flatten() {

@@ -93,3 +93,39 @@ fn shares_are_nearest_ranks() {
     assert_eq!(tally.mean_hops(), 200);
     assert_eq!((Tally::default().latency(500), Tally::default().hops(500)), (0, 0));
 }
+
+#[test]
+fn settings_out_of_bounds_are_refused() {
+    let faults = |scenario: Scenario| scenario.validate().map_err(|error| error.setting);
+    let values = small().values;
+    assert_eq!(faults(small()), Ok(()));
+    assert_eq!(faults(Scenario { nodes: 1, ..small() }), Err("nodes"));
+    assert_eq!(faults(Scenario { nodes: u32::MAX, ..small() }), Err("nodes"));
+    assert_eq!(faults(Scenario { dead: 1_000_001, ..small() }), Err("dead"));
+    for session in [Session::Exponential(Duration::ZERO), Session::HeavyTailed(Duration::MAX)] {
+        assert_eq!(faults(Scenario { churn: Some(Churn { session }), ..small() }), Err("churn.session"));
+    }
+    let cut = Some(Cut { share: 1, from: Duration::MAX, span: Duration::MAX });
+    assert_eq!(faults(Scenario { cut, ..small() }), Err("cut.from"));
+    for size in [0, 64 * 1024 + 1] {
+        assert_eq!(faults(Scenario { values: Values { size, ..values }, ..small() }), Err("values.size"));
+    }
+    for (count, searches) in [(u32::MAX, 0), (2, u32::MAX)] {
+        let values = Values { count, searches, ..values };
+        assert_eq!(faults(Scenario { values, ..small() }), Err("values.count"));
+    }
+    let over = Duration::MAX;
+    assert_eq!(faults(Scenario { values: Values { over, ..values }, ..small() }), Err("values.over"));
+    let conditions = Conditions { loss: 1_000_001, ..Conditions::default() };
+    assert_eq!(faults(Scenario { conditions, ..small() }), Err("loss"));
+    assert!(Scenario { nodes: 0, ..small() }.run().is_err());
+}
+
+#[test]
+fn samples_are_taken_until_all_is_over() {
+    // Lookups and values go on behind the span.
+    let report = Scenario { sample: MINUTE / 2, ..small() }.run().expect("a run");
+    let times: Vec<u64> = report.samples.iter().map(|sample| sample.at / 1_000_000).collect();
+    assert_eq!(times, [30, 60, 90, 120]);
+    assert_eq!(small().run().expect("a run").digest, report.digest);
+}

@@ -10,7 +10,7 @@ mod options;
 mod picture;
 mod results;
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -42,11 +42,23 @@ fn run(options: &Options) -> Result<(), String> {
     if let Some(folder) = &options.write_results {
         return results::write(folder, &options.part);
     }
-    let mut reports = Vec::new();
     let scenario = options.scenario()?;
-    for nodes in options.sizes(&scenario) {
-        let scenario = Scenario { nodes, ..scenario.clone() };
-        reports.push(one(&scenario, options)?);
+    let of_size = |nodes| Scenario { nodes, ..scenario.clone() };
+    let scenarios: Vec<Scenario> = options.sizes(&scenario).into_iter().map(of_size).collect();
+    for scenario in &scenarios {
+        scenario.validate().map_err(|why| why.to_string())?;
+    }
+    // What cannot be written is better known before than after an hour.
+    if let Some(folder) = &options.svg {
+        fs::create_dir_all(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
+    }
+    if let Some(file) = options.json.as_deref().filter(|file| *file != Path::new("-")) {
+        let opened = OpenOptions::new().create(true).append(true).open(file);
+        opened.map_err(|why| format!("{}: {why}", file.display()))?;
+    }
+    let mut reports = Vec::new();
+    for scenario in &scenarios {
+        reports.push(one(scenario, options)?);
     }
     if let Some(file) = &options.json {
         let text = json::reports(&reports);
@@ -69,9 +81,11 @@ fn one(scenario: &Scenario, options: &Options) -> Result<Report, String> {
     let began = Instant::now();
     let report = scenario.run().map_err(|why| why.to_string())?;
     let took = began.elapsed();
-    if options.row {
+    if options.json.as_deref() == Some(Path::new("-")) {
+        // Nothing but JSON is to be there.
+    } else if options.row {
         println!("{}", report.row());
-    } else if options.json.as_deref() != Some(Path::new("-")) {
+    } else {
         let nodes = u64::from(report.nodes);
         println!("repeat it with: {}", options.command(scenario));
         println!(

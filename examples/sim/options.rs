@@ -14,7 +14,7 @@ use crate::results::Part;
 ///
 /// It starts from a scenario that has a name, and changes in it what is given. The same options give
 /// the same results, on every machine.
-/// Times are numbers with a unit: 90s, 250ms, 15m, 24h.
+/// Times are whole numbers with a unit: 500us, 250ms, 90s, 15m, 24h.
 #[derive(Parser)]
 #[command(name = "sim", version)]
 pub struct Options {
@@ -156,12 +156,14 @@ pub struct Options {
     /// Write what came of it to this file as JSON; -: to the standard output, instead of text.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Draw pictures into this folder.
+    /// Draw pictures into this folder: how long lookups take, hops against network size (of a sweep),
+    /// values over time (with --sample).
     #[arg(long, value_name = "DIR")]
     pub svg: Option<PathBuf>,
     /// Run what takes longer than a test may, and write the tables of results and their pictures into
     /// this folder.
     #[arg(long, value_name = "DIR")]
+    #[arg(conflicts_with_all = ["scenario", "nodes", "seed", "sweep", "row", "json", "svg"])]
     pub write_results: Option<PathBuf>,
     /// Only this part of them.
     #[arg(long, requires = "write_results")]
@@ -231,7 +233,7 @@ impl Options {
     /// The command that does all this again.
     pub fn command(&self, scenario: &Scenario) -> String {
         let mut command = scenario.command();
-        let mut given = std::env::args().skip(1);
+        let mut given = std::env::args_os().skip(1).map(|given| given.to_string_lossy().into_owned());
         while let Some(option) = given.next() {
             let (name, value) = match option.split_once('=') {
                 Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
@@ -270,7 +272,7 @@ fn percent(text: &str) -> Result<u32, String> {
 }
 
 fn span(text: &str) -> Result<Duration, String> {
-    let unit = text.find(|c: char| c.is_ascii_alphabetic()).ok_or("it needs a unit: ms, s, m or h")?;
+    let unit = text.find(|c: char| c.is_ascii_alphabetic()).ok_or("it needs a unit: us, ms, s, m or h")?;
     let number: u64 = text[..unit].parse().map_err(|_| "it must be a whole number with a unit".to_owned())?;
     let micros: u64 = match &text[unit..] {
         "us" => 1,

@@ -26,6 +26,7 @@ pub enum Part {
 
 /// Runs these parts, or all, and writes what came of it.
 pub fn write(folder: &Path, parts: &[Part]) -> Result<(), String> {
+    fs::create_dir_all(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
     let parts = if parts.is_empty() { Part::value_variants() } else { parts };
     let save = |name: &str, text: &str| {
         fs::write(folder.join(name), text).map_err(|why| format!("{}: {why}", folder.join(name).display()))

@@ -19,7 +19,12 @@ use crate::time::UnixTime;
 
 /// Names a partition of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Partition(u32);
+pub struct Partition {
+    /// Which of the 32.
+    place: u32,
+    /// Which that was ever there.
+    serial: u64,
+}
 
 impl Simulation {
     // -- coming and going
@@ -203,13 +208,13 @@ impl Simulation {
     pub fn partition(&mut self, hosts: impl IntoIterator<Item = Host>) -> Option<Partition> {
         let hosts: Vec<Host> = hosts.into_iter().filter(|host| host.number() < self.hosts.len()).collect();
         hosts.iter().for_each(|&host| self.note(Deed::Part, host));
-        self.network.part(hosts).map(Partition)
+        self.network.part(hosts).map(|(place, serial)| Partition { place, serial })
     }
 
-    /// Ends a partition.
-    pub fn heal(&mut self, partition: Partition) {
-        self.note(Deed::Heal, Host(partition.0));
-        self.network.heal(partition.0);
+    /// Ends a partition, unless it has ended already.
+    pub fn heal(&mut self, Partition { place, serial }: Partition) {
+        self.note(Deed::Heal, Host(place));
+        self.network.heal(place, serial);
     }
 
     /// Makes a host dead to the world, or brings it back: its program runs, but nothing gets in or out.

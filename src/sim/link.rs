@@ -37,6 +37,9 @@ pub(super) struct Network {
     sides: Vec<u32>,
     /// Which partitions there are.
     partitions: u32,
+    /// Which of all that ever were is at each place, and how many those are.
+    serials: [u64; 32],
+    parted: u64,
     key: u64,
     rng: Random,
 }
@@ -62,6 +65,8 @@ impl Network {
             lines: Vec::new(),
             sides: Vec::new(),
             partitions: 0,
+            serials: [0; 32],
+            parted: 0,
             key: mix(key.wrapping_add(GOLDEN)),
             rng,
         }
@@ -90,10 +95,13 @@ impl Network {
 
     // -- partitions
 
-    /// Cuts these hosts off from all others; `None`: there are 32 partitions already.
-    pub fn part(&mut self, hosts: impl IntoIterator<Item = Host>) -> Option<u32> {
+    /// Cuts these hosts off from all others: the partition's place among the 32, and which it is of all
+    /// that ever were. `None`: there are 32 already.
+    pub fn part(&mut self, hosts: impl IntoIterator<Item = Host>) -> Option<(u32, u64)> {
         let partition = self.partitions.trailing_ones();
         let bit = 1u32.checked_shl(partition)?;
+        self.parted += 1;
+        self.serials[partition as usize] = self.parted;
         self.partitions |= bit;
         for Host(host) in hosts {
             let host = host as usize;
@@ -102,12 +110,13 @@ impl Network {
             }
             self.sides[host] |= bit;
         }
-        Some(partition)
+        Some((partition, self.parted))
     }
 
-    pub fn heal(&mut self, partition: u32) {
+    pub fn heal(&mut self, partition: u32, serial: u64) {
         let bit = 1u32.checked_shl(partition).unwrap_or(0);
-        if self.partitions & bit != 0 {
+        // Its place may be another's by now.
+        if self.partitions & bit != 0 && self.serials.get(partition as usize) == Some(&serial) {
             self.partitions &= !bit;
             self.sides.iter_mut().for_each(|sides| *sides &= !bit);
         }

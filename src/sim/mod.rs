@@ -7,11 +7,15 @@
 //! embed this crate: what does mine do when every tenth datagram is lost, when a third of its peers
 //! vanish, when its host sleeps for a minute?
 //!
-//! It takes the crate's feature `sim`, best as a dependency of tests alone:
+//! It takes the crate's feature `sim`, best for tests alone: name the crate once more under
+//! `dev-dependencies`, from where `dependencies` has it:
 //!
 //! ```toml
+//! [dependencies]
+//! khashmir = { git = "…" }
+//!
 //! [dev-dependencies]
-//! khashmir = { version = "0.1", features = ["sim"] }
+//! khashmir = { git = "…", features = ["sim"] }
 //! ```
 //!
 //! # A test

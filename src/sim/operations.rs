@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::simulation::{Happening, Host, Simulation};
 use crate::contact::Contact;
 use crate::engine::{Effort, OperationKey, Outcome};
-use crate::error::OperationError;
+use crate::error::{OperationError, StoreError};
 use crate::id::Id;
 use crate::time::Time;
 
@@ -56,6 +56,18 @@ impl Simulation {
     /// As [`Engine::cancel`](crate::engine::Engine::cancel).
     pub fn cancel(&mut self, operation: OperationKey) -> bool {
         self.engine.cancel(self.now, operation)
+    }
+
+    /// As [`Engine::withdraw`](crate::engine::Engine::withdraw). False, too: no node runs there.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn withdraw(&mut self, host: Host, key: Id, value: &[u8]) -> Result<bool, StoreError> {
+        match self.node(host) {
+            Some(node) => self.engine.withdraw(self.now, node, key, value),
+            None => Ok(false),
+        }
     }
 
     /// As [`Engine::refresh_table`](crate::engine::Engine::refresh_table).

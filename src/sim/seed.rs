@@ -1,5 +1,7 @@
 //! Seeds of tests: how one is chosen, and what is printed when it brings a failure.
 
+use std::env::VarError;
+
 /// The environment variable that [`seed_or`] reads.
 pub const SEED_VARIABLE: &str = "KHASHMIR_SEED";
 
@@ -20,7 +22,10 @@ pub fn seed_or(default: u64) -> u64 {
             Ok(seed) => seed,
             Err(_) => panic!("{SEED_VARIABLE} must be a number below 2^64, not {text:?}"),
         },
-        Err(_) => default,
+        Err(VarError::NotPresent) => default,
+        Err(VarError::NotUnicode(text)) => {
+            panic!("{SEED_VARIABLE} must be a number below 2^64, not {text:?}")
+        }
     }
 }
 

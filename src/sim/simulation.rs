@@ -45,11 +45,13 @@ pub struct Setup {
 pub trait Peer: Any + Send {
     /// A datagram has come.
     fn receive(&mut self, now: Time, from: SocketAddr, datagram: &[u8]);
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next. After that call it must be
+    /// another time, later than now, or time does not go on.
     fn next_deadline(&self) -> Option<Time>;
     /// Does what is due.
     fn handle_timeout(&mut self, now: Time);
-    /// Puts the next datagram into `buf`, which is emptied first, and says where to send it.
+    /// Puts the next datagram into `buf`, which is emptied first, and says where to send it. It is called
+    /// until it returns `None`.
     fn poll_transmit(&mut self, now: Time, buf: &mut Vec<u8>) -> Option<SocketAddr>;
 }
 
@@ -228,7 +230,8 @@ impl Simulation {
         }
     }
 
-    /// Lets time go on for `span`; what happens goes by unheard.
+    /// Lets time go on for `span`; what happens goes by unheard. Nodes always have
+    /// something to do sooner or later, so the longest spans do not end in practice.
     pub fn run(&mut self, span: Duration) {
         let end = self.now + span;
         while self.next(end).is_some() {}

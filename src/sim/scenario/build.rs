@@ -15,6 +15,7 @@ use crate::id::{ID_BITS, Id};
 use crate::random::Random;
 use crate::sim::network::Latency;
 use crate::sim::original::{Original, Outcome as Joined};
+use crate::sim::place::Place;
 use crate::sim::quantile::{below, chance};
 use crate::sim::simulation::{Host, Setup};
 use crate::time::Time;
@@ -98,9 +99,9 @@ impl Run<'_> {
     }
 
     /// Starts a peer of 2003.
-    fn add_original(&mut self) -> Host {
+    fn add_original(&mut self) -> Result<Host, StartError> {
         let seed = self.rng.next_u64();
-        self.sim.add_peer(|addr| Box::new(Original::new(addr, seed)))
+        self.sim.add_peer_at(Place::default(), |addr| Box::new(Original::new(addr, seed)))
     }
 
     /// It is in the network now.
@@ -160,7 +161,7 @@ impl Run<'_> {
     fn add(&mut self) -> Result<(Host, bool), StartError> {
         // The first of all is one of ours: who else would tell of its contacts.
         if self.roster.len() > 0 && chance(&mut self.rng, self.scenario.originals) {
-            return Ok((self.add_original(), true));
+            return Ok((self.add_original()?, true));
         }
         Ok((self.add_node()?, false))
     }

@@ -45,7 +45,7 @@ impl Run<'_> {
             ..self.sample
         });
         self.sample = Sample { stored, ..Sample::default() };
-        if !self.ended {
+        if !self.is_over() {
             self.wake_at(self.sim.now() + self.scenario.sample, Alarm::Sample);
         }
     }

@@ -11,12 +11,12 @@ mod run;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::network::Conditions;
+use super::network::{ALL, Conditions, first_fault};
 use super::place::Place;
 use super::quantile::{exponential, heavy_tailed, heavy_tailed_rest};
 use super::report::Report;
 use crate::config::Config;
-use crate::error::StartError;
+use crate::error::{ConfigError, StartError};
 use crate::random::Random;
 
 /// An experiment. All that happens follows from what is written here.
@@ -41,7 +41,8 @@ use crate::random::Random;
 pub struct Scenario {
     /// What it is called in its report.
     pub name: String,
-    /// How many nodes there are, peers of 2003 included. At least 2.
+    /// How many nodes there are, peers of 2003 included. 2 to 7,000,000; nodes that come in the place of
+    /// others need further addresses, of which there are some 600,000 more.
     pub nodes: u32,
     /// Where all that is random comes from.
     pub seed: u64,
@@ -103,7 +104,7 @@ pub enum Session {
 /// through up to three random nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Churn {
-    /// How long nodes stay.
+    /// How long nodes stay. The mean is 1 s or more.
     pub session: Session,
 }
 
@@ -122,7 +123,7 @@ pub struct Cut {
 /// the same side. One that found its target, or its searcher, dead at the end does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lookups {
-    /// How many.
+    /// How many. At most 100,000,000.
     pub count: u32,
     /// When the first begins, from when the network has settled.
     pub from: Duration,
@@ -135,9 +136,10 @@ pub struct Lookups {
 /// Values, and searches for them, by random nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Values {
-    /// How many values, each under a key of its own.
+    /// How many values, each under a key of its own. They and their searches together: at most
+    /// 100,000,000.
     pub count: u32,
-    /// Bytes in each.
+    /// Bytes in each. 1 to [`Config::max_value_size`].
     pub size: u32,
     /// When the first is stored, from when the network has settled.
     pub from: Duration,
@@ -212,19 +214,77 @@ impl Session {
 }
 
 impl Scenario {
-    /// The command that repeats it, when it is [`named`](Self::named).
+    /// The command that repeats it, when it is [`named`](Self::named) and nothing but its nodes and its
+    /// seed was changed.
     pub fn command(&self) -> String {
         let Scenario { name, nodes, seed, .. } = self;
         let example = "cargo run --release --features sim --example sim --";
         format!("{example} --scenario {name} --nodes {nodes} --seed {seed}")
     }
 
+    /// Checks every setting. No time may be longer than a million hours; shares are millionths.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that is out of bounds, and what is allowed for it.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        const LONGEST: Duration = Duration::from_secs(3_600_000_000);
+        /// What is noted down of each takes some tens of bytes.
+        const MOST: u32 = 100_000_000;
+        const SHARE: &str = "millionths: 0 to 1,000,000";
+        const SPAN: &str = "at most a million hours";
+        self.config.validate()?;
+        self.conditions.validate()?;
+        self.place.validate()?;
+        let Scenario { lookups, values, .. } = self;
+        let cut = self.cut.unwrap_or(Cut { share: 0, from: Duration::ZERO, span: Duration::ZERO });
+        let searched = u64::from(values.count) * (1 + u64::from(values.searches));
+        let sizes = 1..=self.config.max_value_size as u64;
+        // Shorter ones would let hardly anything but coming and going happen.
+        let sessions = Duration::from_secs(1)..=LONGEST;
+        let stays = self.churn.is_none_or(|churn| match churn.session {
+            Session::Exponential(mean) | Session::HeavyTailed(mean) => sessions.contains(&mean),
+        });
+        first_fault(&[
+            ((2..=7_000_000).contains(&self.nodes), "nodes", "2 to 7,000,000"),
+            (self.translated <= ALL, "translated", SHARE),
+            (self.originals <= ALL, "originals", SHARE),
+            (self.dead <= ALL, "dead", SHARE),
+            (self.settle <= LONGEST, "settle", SPAN),
+            (self.span <= LONGEST, "span", SPAN),
+            (self.sample <= LONGEST, "sample", SPAN),
+            (stays, "churn.session", "1 s to a million hours"),
+            (cut.share <= ALL, "cut.share", SHARE),
+            (cut.from <= LONGEST, "cut.from", SPAN),
+            (cut.span <= LONGEST, "cut.span", SPAN),
+            (lookups.count <= MOST, "lookups.count", "at most 100,000,000"),
+            (lookups.from <= LONGEST, "lookups.from", SPAN),
+            (lookups.every <= LONGEST, "lookups.every", SPAN),
+            (
+                values.count == 0 || sizes.contains(&values.size.into()),
+                "values.size",
+                "at least 1 byte, and at most the setting max_value_size",
+            ),
+            (
+                searched <= u64::from(MOST),
+                "values.count",
+                "at most 100,000,000, each counted once and for each of its searches",
+            ),
+            (values.from <= LONGEST, "values.from", SPAN),
+            (values.over <= LONGEST, "values.over", SPAN),
+            (values.after <= LONGEST, "values.after", SPAN),
+            (values.until <= LONGEST, "values.until", SPAN),
+        ])
+    }
+
     /// Lets it happen.
     ///
     /// # Errors
     ///
-    /// When the settings are out of bounds, or SQLite cannot make a database in memory.
+    /// When a setting is out of bounds (see [`validate`](Self::validate)), or SQLite cannot make a
+    /// database in memory.
     pub fn run(&self) -> Result<Report, StartError> {
+        self.validate()?;
         run::Run::new(self)?.finish()
     }
 }

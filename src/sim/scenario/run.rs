@@ -80,7 +80,9 @@ impl<'a> Run<'a> {
     pub fn new(scenario: &'a Scenario) -> Result<Self, StartError> {
         let mut sim = Simulation::new(scenario.seed)?;
         sim.set_conditions(scenario.conditions.clone())?;
-        sim.set_command(scenario.command());
+        if Scenario::named(&scenario.name).is_some() {
+            sim.set_command(scenario.command());
+        }
         let mut seed = seed_from_number(scenario.seed);
         // Apart from the seeds of nodes and of the network.
         seed[31] = 1;
@@ -123,7 +125,7 @@ impl<'a> Run<'a> {
         self.build()?;
         self.settle()?;
         self.begin();
-        while !(self.ended && self.lookups_left == 0 && self.values_left == 0) {
+        while !self.is_over() {
             let Some(happening) = self.sim.next(NEVER) else { break };
             self.take(happening)?;
         }
@@ -140,6 +142,11 @@ impl<'a> Run<'a> {
         report.stores.sort();
         report.digest = self.sim.digest();
         Ok(self.report)
+    }
+
+    /// Whether the time is over, and all that was asked has ended.
+    pub fn is_over(&self) -> bool {
+        self.ended && self.lookups_left == 0 && self.values_left == 0
     }
 
     /// Leaves the network alone for a while.
