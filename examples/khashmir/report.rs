@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use khashmir::Config;
+
 use crate::network::{Network, Phase};
 use crate::show::say;
 
@@ -52,7 +54,11 @@ pub fn print(phases: &[Phase], network: &Network) {
             each(traffic.bytes),
         );
     }
-    say!("(requests, datagrams and bytes: sent by all peers, per operation)");
+    say!("(requests, datagrams and bytes: sent by all peers, per operation. A value takes a request to each");
+    say!(
+        "of the {} nodes nearest to its key beside those that lead there; a peer, only the latter)",
+        Config::default().k
+    );
     say!("");
     let counts = network.contact_counts();
     let mean = counts.iter().sum::<usize>() as f64 / counts.len().max(1) as f64;
