@@ -60,6 +60,27 @@ fn a_caller_gets_into_the_table_only_by_an_answer() {
     assert_eq!(network.stats(node).calls_pending, 0);
 }
 
+/// A node that comes back at another address is found there as soon as it calls, if it does not
+/// answer at the old one; else anybody could say to be it.
+#[test]
+fn a_caller_with_a_known_id_has_moved_if_its_old_address_is_silent() {
+    let (mut network, node) = one_node(Config::default());
+    let before = network.peer(address(1), far(1), polite());
+    network.introduce(node, address(1));
+    let after = network.peer(address(2), far(1), polite());
+    network.ask(address(2), address(0), b"1", &Method::Ping);
+    network.run(secs(30));
+    assert_eq!(requests(&mut network, address(2)), 0);
+    assert_eq!(network.table(node), [before]);
+
+    network.dead.insert(address(1));
+    network.find_node(node, far(7));
+    network.run(secs(20));
+    network.ask(address(2), address(0), b"2", &Method::Ping);
+    network.run(secs(30));
+    assert_eq!(network.table(node), [after]);
+}
+
 #[test]
 fn a_full_bucket_changes_only_for_the_dead() {
     let (mut network, node) = one_node(Config::default());

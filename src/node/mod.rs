@@ -370,7 +370,12 @@ impl Node {
                 self.table.drop_others_at(&contact);
                 self.ask_doubtful(world, oldest, last_heard, contact);
             }
-            Heard::Moved { known, last_heard } => self.ask_doubtful(world, known, Some(last_heard), contact),
+            Heard::Moved { known, last_heard } => {
+                // One that did not answer there is doubtful, however lately it did before.
+                let failing = self.table.get(&known.id).is_some_and(|entry| entry.failures > 0);
+                let last_heard = (!failing).then_some(last_heard);
+                self.ask_doubtful(world, known, last_heard, contact);
+            }
             Heard::Own | Heard::Known => {}
         }
     }

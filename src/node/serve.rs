@@ -185,14 +185,18 @@ impl Node {
     /// a request alone can come from anywhere.
     fn greet(&mut self, world: &mut World<'_>, connection: Key, id: Id, from: SocketAddr) {
         let caller = Contact { id, addr: from };
-        if self.table.get(&id).is_some_and(|entry| entry.contact == caller) {
+        let known = self.table.get(&id).copied();
+        if known.is_some_and(|entry| entry.contact == caller) {
             if self.peers.mux.is_proven(connection) {
                 self.table.heard(caller, world.ctx.now);
             }
             return;
         }
         let useful = match self.table.room_for(&id) {
-            Room::Unwanted => false,
+            // The node may have moved, where the address that we have seems to be none any more.
+            Room::Unwanted => known.is_some_and(|entry| {
+                !entry.is_alive() || self.is_doubtful(world, &entry.contact, entry.last_heard())
+            }),
             Room::Free => true,
             // One that waits for the place of a doubtful one is enough: else a few calls in a
             // network at rest would have everybody ask everybody.
