@@ -109,9 +109,18 @@ impl Pair {
                 self.now = next.expect("something is due").max(self.now);
                 for end in &mut self.ends {
                     while let Some(alarm) = end.wheel.expire(self.now) {
-                        with(end, self.now, |mux, ctx, _| match alarm.due {
-                            Due::Connection(key) => mux.handle_timeout(ctx, key),
-                            _ => mux.handle_idle(ctx),
+                        end.received += with(end, self.now, |mux, ctx, inbox| {
+                            let Due::Connection(key) = alarm.due else {
+                                mux.handle_idle(ctx);
+                                return 0;
+                            };
+                            let came = mux.handle_timeout(ctx, key, inbox);
+                            let used = inbox.len();
+                            inbox.clear();
+                            came.map_or(0, |key| {
+                                mux.keep(ctx, key, inbox, 0);
+                                used
+                            })
                         });
                     }
                 }

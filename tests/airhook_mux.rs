@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use khashmir::CallError;
 use khashmir::airhook::mux::Mux;
+
 use khashmir::airhook::packet::{Messages, Packet};
 use khashmir::context::{Due, Key};
 use khashmir::random::{Random, seed_from_number, seeded};
@@ -42,16 +43,21 @@ impl Host {
         let mut inbox = Vec::new();
         let mut ctx = self.world.context();
         if let Some(key) = self.mux.receive(&mut ctx, from, datagram, &mut inbox) {
-            assert!(!inbox.is_empty());
-            let used = inbox.len().saturating_sub(self.keeps);
-            self.received.entry(from).or_default().extend_from_slice(&inbox[..used]);
-            self.mux.keep(&mut ctx, key, &mut inbox, used);
-            let room = self.mux.buffered() + self.answers < ctx.config.max_buffered / 2;
-            if self.answers > 0 && used > 0 && room {
-                self.mux.send(&mut ctx, key, &vec![7; self.answers]);
-            }
+            self.take(from, key, inbox);
         }
         self.check();
+    }
+
+    fn take(&mut self, from: SocketAddr, key: Key, mut inbox: Vec<u8>) {
+        let mut ctx = self.world.context();
+        assert!(!inbox.is_empty());
+        let used = inbox.len().saturating_sub(self.keeps);
+        self.received.entry(from).or_default().extend_from_slice(&inbox[..used]);
+        self.mux.keep(&mut ctx, key, &mut inbox, used);
+        let room = self.mux.buffered() + self.answers < ctx.config.max_buffered / 2;
+        if self.answers > 0 && used > 0 && room {
+            self.mux.send(&mut ctx, key, &vec![7; self.answers]);
+        }
     }
 
     /// What is due until `now`.
@@ -61,8 +67,14 @@ impl Host {
             assert!(steps < 100_000, "timers without end");
             let Some(alarm) = self.world.wheel.expire(now) else { break };
             let mut ctx = self.world.context();
+            let mut inbox = Vec::new();
             match alarm.due {
-                Due::Connection(key) => self.mux.handle_timeout(&mut ctx, key),
+                Due::Connection(key) => {
+                    if let Some(key) = self.mux.handle_timeout(&mut ctx, key, &mut inbox) {
+                        let from = self.mux.addr(key).unwrap();
+                        self.take(from, key, inbox);
+                    }
+                }
                 Due::Idle => self.mux.handle_idle(&mut ctx),
                 _ => unreachable!(),
             }
@@ -214,7 +226,7 @@ fn idle_connections_are_forgotten() {
     host.mux.expect_no_more(&mut ctx, key, key);
     host.mux.keep(&mut ctx, key, &mut vec![1, 2, 3], 1);
     host.mux.break_off(&mut ctx, key);
-    host.mux.handle_timeout(&mut ctx, key);
+    assert_eq!(host.mux.handle_timeout(&mut ctx, key, &mut Vec::new()), None);
     assert_eq!(host.mux.addr(key), None);
     assert_eq!(host.mux.addr(other), Some(address(9)));
     assert_eq!((host.mux.buffered(), host.mux.len()), (0, 1));

@@ -311,16 +311,16 @@ impl Connection {
 
     // -- input
 
-    /// Takes a packet of `size` bytes in.
+    /// Takes a packet in, which is what `datagram` holds.
     pub fn receive(
         &mut self,
         packet: &Packet<'_>,
-        size: usize,
+        datagram: &[u8],
         ctx: &mut Context<'_>,
         carrier: &mut impl Carrier,
     ) -> Verdict {
         if !self.proven {
-            self.credit = (self.credit + AMPLIFICATION * size).min(MAX_CREDIT);
+            self.credit = (self.credit + AMPLIFICATION * datagram.len()).min(MAX_CREDIT);
         }
         let known = packet.session == 0 || packet.session == self.theirs;
         let agreed = if known {

@@ -9,9 +9,9 @@
 //! lost, which is why there is a stream on top. There is no close: a connection
 //! that has been idle for long is forgotten, and comes back when either side speaks.
 
+pub mod channel;
 pub mod connection;
 pub mod flight;
-
 pub mod lru;
 pub mod mux;
 pub mod packet;

@@ -17,6 +17,7 @@ use std::time::Duration;
 use rand::Rng;
 use slab::Slab;
 
+use crate::airhook::channel::Channel;
 use crate::airhook::connection::{Connection, Verdict};
 use crate::airhook::lru::{Class, Link, Lists};
 use crate::airhook::packet::Packet;
@@ -49,8 +50,8 @@ pub struct Traffic {
 }
 
 /// All the connections of one socket.
-pub struct Mux {
-    entries: Slab<Entry>,
+pub struct Mux<C = Stream> {
+    entries: Slab<Entry<C>>,
     by_addr: HashMap<SocketAddr, u32, Keyed>,
     lists: Lists,
     /// Connections that may have something to send.
@@ -70,7 +71,7 @@ pub struct Mux {
     traffic: Traffic,
 }
 
-struct Entry {
+struct Entry<C> {
     addr: SocketAddr,
     generation: u32,
     queued: bool,
@@ -83,7 +84,7 @@ struct Entry {
     /// Calls that wait for an answer from this peer.
     calls: Vec<Key>,
     connection: Connection,
-    stream: Stream,
+    channel: C,
 }
 
 /// A keyed hash, so that nobody can choose addresses that collide.
@@ -99,7 +100,7 @@ impl BuildHasher for Keyed {
     }
 }
 
-impl Mux {
+impl<C: Channel> Mux<C> {
     /// No connections yet.
     pub fn new(rng: &mut impl Rng) -> Self {
         Mux {
@@ -155,7 +156,7 @@ impl Mux {
 
     /// How many bytes for this peer are queued, or sent and not confirmed.
     pub fn unconfirmed(&self, key: Key) -> usize {
-        self.get(key).map_or(0, |entry| entry.stream.unconfirmed())
+        self.get(key).map_or(0, |entry| entry.channel.unconfirmed())
     }
 
     /// Whether a call to this address waits for its answer.
@@ -204,28 +205,41 @@ impl Mux {
         };
         let index = key.index as usize;
         let entry = self.entries.get_mut(index)?;
-        let before = entry.stream.buffered();
-        entry.stream.resume(inbox);
-        let mut port = entry.stream.port(inbox, ctx.config.reorder_limit);
-        let verdict = entry.connection.receive(&packet, datagram.len(), ctx, &mut port);
-        let arrived = port.arrived();
-        if entry.stream.is_broken() {
-            entry.connection.break_off(ctx, &mut entry.stream.port(inbox, ctx.config.reorder_limit));
-        }
-        if arrived {
-            entry.doubts = 0;
-        } else {
-            entry.stream.keep(inbox, 0);
-        }
+        let before = entry.channel.buffered();
+        entry.channel.resume(inbox);
+        let mut port = entry.channel.port(inbox, ctx.config.reorder_limit);
+        let verdict = entry.connection.receive(&packet, datagram, ctx, &mut port);
+        drop(port);
         if matches!(verdict, Verdict::Invalid | Verdict::Foreign) {
             self.traffic.dropped += 1;
         }
-        if verdict == Verdict::Accepted || entry.connection.is_proven() && entry.link.class == Class::Unproven
-        {
+        let is_proven = entry.connection.is_proven();
+        if verdict == Verdict::Accepted || is_proven && entry.link.class == Class::Unproven {
             self.touch(ctx, key);
         }
+        self.take_in(ctx, key, before, inbox)
+    }
+
+    /// What was in the packets of a connection, whose channel kept `before` bytes, stands in
+    /// `inbox` now. The connection, if that is of use.
+    fn take_in(
+        &mut self,
+        ctx: &mut Context<'_>,
+        key: Key,
+        before: usize,
+        inbox: &mut Vec<u8>,
+    ) -> Option<Key> {
+        let entry = self.get_mut(key)?;
+        if entry.channel.is_broken() {
+            entry.connection.break_off(ctx, &mut entry.channel.port(inbox, ctx.config.reorder_limit));
+        }
+        if entry.channel.take_arrived() {
+            entry.doubts = 0;
+        } else {
+            entry.channel.keep(inbox, 0);
+        }
         self.settle(ctx, key, before);
-        if self.get(key).is_some_and(|entry| entry.stream.buffered() > before) && self.make_room(ctx, key) {
+        if self.get(key).is_some_and(|entry| entry.channel.buffered() > before) && self.make_room(ctx, key) {
             inbox.clear();
         }
         (!inbox.is_empty()).then_some(key)
@@ -238,9 +252,9 @@ impl Mux {
         let Some(entry) = self.get_mut(key) else {
             return;
         };
-        let before = entry.stream.buffered();
-        entry.stream.keep(inbox, used);
-        let after = entry.stream.buffered();
+        let before = entry.channel.buffered();
+        entry.channel.keep(inbox, used);
+        let after = entry.channel.buffered();
         if incomplete {
             // It may go on only once it has seen that we know it.
             entry.connection.hasten();
@@ -274,20 +288,24 @@ impl Mux {
         }
     }
 
-    /// Does what is due on a connection.
-    pub fn handle_timeout(&mut self, ctx: &mut Context<'_>, key: Key) {
-        let Some(entry) = self.get_mut(key) else {
-            return;
-        };
+    /// Does what is due on a connection. When bytes of the peer's stream have come by that,
+    /// they stand in `inbox`, as after [`receive`](Self::receive).
+    pub fn handle_timeout(&mut self, ctx: &mut Context<'_>, key: Key, inbox: &mut Vec<u8>) -> Option<Key> {
+        let entry = self.get_mut(key)?;
         entry.timer = None;
-        let before = entry.stream.buffered();
-        let mut inbox = Vec::new();
-        let mut port = entry.stream.port(&mut inbox, 0);
-        if entry.connection.handle_timeout(ctx, &mut port) {
-            self.settle(ctx, key, before);
-        } else {
-            self.remove(ctx, key);
+        let before = entry.channel.buffered();
+        entry.channel.resume(inbox);
+        let mut port = entry.channel.port(inbox, ctx.config.reorder_limit);
+        let goes_on = entry.connection.handle_timeout(ctx, &mut port);
+        drop(port);
+        if goes_on {
+            return self.take_in(ctx, key, before, inbox);
         }
+        inbox.clear();
+        let after = entry.channel.buffered();
+        self.buffered = self.buffered + after - before;
+        self.remove(ctx, key);
+        None
     }
 
     /// Forgets connections that have been idle for long enough.
@@ -321,7 +339,7 @@ impl Mux {
         let Some(entry) = self.get_mut(key) else {
             return false;
         };
-        entry.stream.write(bytes);
+        entry.channel.write(bytes);
         self.buffered += bytes.len();
         self.touch(ctx, key);
         // What strangers may never fetch does not take the room of others.
@@ -380,8 +398,7 @@ impl Mux {
             };
             entry.queued = false;
             let mut inbox = Vec::new();
-            let mut port = entry.stream.port(&mut inbox, 0);
-            let sent = entry.connection.transmit(ctx, &mut port, buf);
+            let sent = entry.connection.transmit(ctx, &mut entry.channel.port(&mut inbox, 0), buf);
             let addr = entry.addr;
             self.arm(ctx, key);
             // Else what there is to say does not fit into what may be sent, until more comes.
@@ -403,11 +420,11 @@ impl Mux {
         Key { index, generation }
     }
 
-    fn get(&self, key: Key) -> Option<&Entry> {
+    fn get(&self, key: Key) -> Option<&Entry<C>> {
         self.entries.get(key.index as usize).filter(|entry| entry.generation == key.generation)
     }
 
-    fn get_mut(&mut self, key: Key) -> Option<&mut Entry> {
+    fn get_mut(&mut self, key: Key) -> Option<&mut Entry<C>> {
         self.entries.get_mut(key.index as usize).filter(|entry| entry.generation == key.generation)
     }
 
@@ -436,7 +453,7 @@ impl Mux {
             local: None,
             calls: Vec::new(),
             connection,
-            stream: Stream::default(),
+            channel: C::default(),
         });
         // At most a million connections are allowed, so an index fits.
         let key = Key { index: index as u32, generation: self.generation };
@@ -459,7 +476,7 @@ impl Mux {
         self.lists.unlink(&mut self.entries, key.index);
         let mut entry = self.entries.remove(key.index as usize);
         self.by_addr.remove(&entry.addr);
-        self.buffered -= entry.stream.buffered();
+        self.buffered -= entry.channel.buffered();
         ctx.disarm(&mut entry.timer);
         self.failed.extend(entry.calls.into_iter().map(|call| (call, CallError::Unreachable)));
     }
@@ -469,9 +486,9 @@ impl Mux {
         let Some(entry) = self.get_mut(key) else {
             return;
         };
-        let before = entry.stream.buffered();
+        let before = entry.channel.buffered();
         entry.doubts = 0;
-        entry.connection.break_off(ctx, &mut entry.stream.port(&mut Vec::new(), 0));
+        entry.connection.break_off(ctx, &mut entry.channel.port(&mut Vec::new(), 0));
         self.settle(ctx, key, before);
     }
 
@@ -495,8 +512,8 @@ impl Mux {
         let Some(entry) = self.get_mut(key) else {
             return;
         };
-        let after = entry.stream.buffered();
-        if entry.stream.take_restarted() {
+        let after = entry.channel.buffered();
+        if entry.channel.take_restarted() {
             let lost = std::mem::take(&mut entry.calls);
             entry.connection.set_expecting(false, ctx);
             self.failed.extend(lost.into_iter().map(|call| (call, CallError::Reset)));
@@ -511,7 +528,7 @@ impl Mux {
             return;
         };
         let mut inbox = Vec::new();
-        if !entry.queued && entry.connection.wants_to_send(&entry.stream.port(&mut inbox, 0)) {
+        if !entry.queued && entry.connection.wants_to_send(&entry.channel.port(&mut inbox, 0)) {
             entry.queued = true;
             self.ready.push_back(key);
         }
@@ -539,7 +556,7 @@ impl Mux {
     }
 }
 
-impl AsMut<Link> for Entry {
+impl<C> AsMut<Link> for Entry<C> {
     fn as_mut(&mut self) -> &mut Link {
         &mut self.link
     }

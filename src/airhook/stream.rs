@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use crate::airhook::channel::Channel;
 use crate::airhook::connection::Carrier;
 use crate::airhook::flight::{Fate, Token};
 use crate::airhook::packet::MAX_MESSAGE;
@@ -36,6 +37,8 @@ pub struct Stream {
     next_out: u16,
     /// The number of the next message that continues what has arrived.
     next_in: u16,
+    /// Bytes have been put into an inbox.
+    arrived: bool,
     /// Our numbering has started afresh, so what was on its way is lost.
     restarted: bool,
     /// The other side does what it must not.
@@ -77,26 +80,36 @@ struct Segment {
 }
 
 impl Stream {
-    /// Queues bytes to be sent.
-    pub fn write(&mut self, bytes: &[u8]) {
+    /// Lets go of what holds nothing any more.
+    fn tidy(&mut self) {
+        if self
+            .incoming
+            .as_ref()
+            .is_some_and(|incoming| incoming.held.is_empty() && incoming.partial.is_empty())
+        {
+            self.incoming = None;
+        }
+    }
+}
+
+impl Channel for Stream {
+    type Port<'a> = Port<'a>;
+
+    fn write(&mut self, bytes: &[u8]) {
         self.outgoing.get_or_insert_default().bytes.extend(bytes);
     }
 
-    /// How many bytes are kept for this stream, both ways, with the places that hold them.
-    pub fn buffered(&self) -> usize {
+    fn buffered(&self) -> usize {
         self.unconfirmed() + self.waiting()
     }
 
-    /// How many of them are kept because the rest of a message has not come yet.
-    pub fn waiting(&self) -> usize {
+    fn waiting(&self) -> usize {
         self.incoming.as_ref().map_or(0, |incoming| {
             incoming.held_bytes + incoming.held.len() * SLOT + incoming.partial.capacity()
         })
     }
 
-    /// If the stream has come to wait for the rest of a message, notes the number under
-    /// which it begins to; whether it did. It keeps that number until nothing waits.
-    pub fn begin_waiting(&mut self, number: u32) -> bool {
+    fn begin_waiting(&mut self, number: u32) -> bool {
         match &mut self.incoming {
             Some(incoming) if incoming.since.is_none() => {
                 incoming.since = Some(number);
@@ -106,19 +119,15 @@ impl Stream {
         }
     }
 
-    /// The number under which the stream began to wait, if it does.
-    pub fn waits_since(&self) -> Option<u32> {
+    fn waits_since(&self) -> Option<u32> {
         self.incoming.as_ref()?.since
     }
 
-    /// Bytes that are queued, or sent and not confirmed.
-    pub fn unconfirmed(&self) -> usize {
+    fn unconfirmed(&self) -> usize {
         self.outgoing.as_ref().map_or(0, |outgoing| outgoing.bytes.len())
     }
 
-    /// What had arrived before and was not used up goes back in front of what will
-    /// arrive now: into `inbox`, which must be empty.
-    pub fn resume(&mut self, inbox: &mut Vec<u8>) {
+    fn resume(&mut self, inbox: &mut Vec<u8>) {
         if let Some(incoming) = &mut self.incoming
             && !incoming.partial.is_empty()
         {
@@ -126,9 +135,7 @@ impl Stream {
         }
     }
 
-    /// Keeps `inbox` from `used` on, which makes no whole message yet, and empties it.
-    /// What was used before that is whole messages.
-    pub fn keep(&mut self, inbox: &mut Vec<u8>, used: usize) {
+    fn keep(&mut self, inbox: &mut Vec<u8>, used: usize) {
         if let Some(incoming) = &mut self.incoming
             && used > 0
         {
@@ -149,48 +156,28 @@ impl Stream {
         inbox.clear();
     }
 
-    /// Lets go of what holds nothing any more.
-    fn tidy(&mut self) {
-        if self
-            .incoming
-            .as_ref()
-            .is_some_and(|incoming| incoming.held.is_empty() && incoming.partial.is_empty())
-        {
-            self.incoming = None;
-        }
+    fn take_arrived(&mut self) -> bool {
+        std::mem::take(&mut self.arrived)
     }
 
-    /// Whether our numbering has started afresh since this was last asked: what
-    /// was on its way is lost.
-    pub fn take_restarted(&mut self) -> bool {
+    fn take_restarted(&mut self) -> bool {
         std::mem::take(&mut self.restarted)
     }
 
-    /// Whether the other side has sent what no stream can hold.
-    pub fn is_broken(&self) -> bool {
+    fn is_broken(&self) -> bool {
         self.broken
     }
 
-    /// The stream as a carrier that puts what arrives into `inbox` and holds at most
-    /// `limit` messages that wait for an earlier one.
-    pub fn port<'a>(&'a mut self, inbox: &'a mut Vec<u8>, limit: usize) -> Port<'a> {
-        Port { stream: self, inbox, limit, arrived: false }
+    fn port<'a>(&'a mut self, inbox: &'a mut Vec<u8>, limit: usize) -> Port<'a> {
+        Port { stream: self, inbox, limit }
     }
 }
 
-/// A [`Stream`] together with where its bytes go; see [`Stream::port`].
+/// A [`Stream`] together with where its bytes go; see [`Channel::port`].
 pub struct Port<'a> {
     stream: &'a mut Stream,
     inbox: &'a mut Vec<u8>,
     limit: usize,
-    arrived: bool,
-}
-
-impl Port<'_> {
-    /// Whether bytes have been put into the inbox.
-    pub fn arrived(&self) -> bool {
-        self.arrived
-    }
 }
 
 impl Carrier for Port<'_> {
@@ -269,7 +256,7 @@ impl Carrier for Port<'_> {
         }
         let ahead = usize::from(u16::from_be_bytes([high, low]).wrapping_sub(stream.next_in));
         if ahead == 0 {
-            self.arrived = true;
+            stream.arrived = true;
             self.inbox.extend_from_slice(bytes);
             stream.next_in = stream.next_in.wrapping_add(1);
             if let Some(incoming) = &mut stream.incoming {
@@ -301,8 +288,8 @@ impl Carrier for Port<'_> {
 
     fn restart_incoming(&mut self) {
         self.inbox.clear();
-        self.arrived = false;
         let stream = &mut *self.stream;
+        stream.arrived = false;
         stream.next_in = 0;
         stream.incoming = None;
         stream.broken = false;

@@ -250,6 +250,17 @@ impl Node {
         self.settle(world);
     }
 
+    fn connection_due(&mut self, world: &mut World<'_>, key: Key) {
+        let mut inbox = std::mem::take(world.inbox);
+        if let Some(connection) = self.peers.mux.handle_timeout(&mut world.ctx, key, &mut inbox)
+            && let Some(from) = self.peers.mux.addr(connection)
+        {
+            self.read(world, connection, from, &mut inbox);
+        }
+        inbox.clear();
+        *world.inbox = inbox;
+    }
+
     /// Reads the messages in what has come of a peer's stream.
     fn read(&mut self, world: &mut World<'_>, connection: Key, from: SocketAddr, inbox: &mut Vec<u8>) {
         let mut used = 0;
@@ -319,7 +330,7 @@ impl Node {
     /// Does what is due.
     pub fn handle_timeout(&mut self, world: &mut World<'_>, due: Due) {
         match due {
-            Due::Connection(key) => self.peers.mux.handle_timeout(&mut world.ctx, key),
+            Due::Connection(key) => self.connection_due(world, key),
             Due::Idle => self.peers.mux.handle_idle(&mut world.ctx),
             Due::Call(key) => match self.peers.overdue(&mut world.ctx, key) {
                 Overdue::Over => self.fail_call(world, key, CallError::Timeout),

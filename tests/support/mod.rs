@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use khashmir::Config;
+use khashmir::airhook::channel::Channel;
 use khashmir::airhook::connection::{Carrier, Connection, Verdict};
 use khashmir::airhook::flight::{Fate, Token};
 use khashmir::airhook::packet::{MAX_MESSAGES, MAX_PACKET, Packet};
@@ -365,7 +366,7 @@ impl<C: Carrier> Ours<C> {
         self.world.now = now;
         let packet = Packet::parse(datagram).ok()?;
         let verdict =
-            self.connection.receive(&packet, datagram.len(), &mut self.world.context(), &mut self.carrier);
+            self.connection.receive(&packet, datagram, &mut self.world.context(), &mut self.carrier);
         if verdict == Verdict::Accepted
             && let shown = if packet.observed_session == 0 { self.session } else { packet.observed_session }
             && let Some((newest, observed)) = self.sessions.get_mut(&shown)

@@ -139,9 +139,12 @@ impl Peer {
 
     fn receive(&mut self, now: Time, from: SocketAddr, datagram: &[u8]) {
         let mut inbox = Vec::new();
-        let Some(key) = self.with(now, |mux, ctx| mux.receive(ctx, from, datagram, &mut inbox)) else {
-            return;
-        };
+        if let Some(key) = self.with(now, |mux, ctx| mux.receive(ctx, from, datagram, &mut inbox)) {
+            self.read(now, from, key, inbox);
+        }
+    }
+
+    fn read(&mut self, now: Time, from: SocketAddr, key: Key, mut inbox: Vec<u8>) {
         let (mut used, mut answer) = (0, Vec::new());
         while let Ok(Some(taken)) = netstring::take(&inbox[used..], 99_999) {
             let body = &inbox[used + taken.body.start..used + taken.body.end];
@@ -163,10 +166,17 @@ impl Peer {
 
     fn handle_timeout(&mut self, now: Time) {
         while let Some(Alarm { due, .. }) = self.wheel.expire(now) {
-            self.with(now, |mux, ctx| match due {
-                Due::Connection(key) => mux.handle_timeout(ctx, key),
-                _ => mux.handle_idle(ctx),
+            let mut inbox = Vec::new();
+            let came = self.with(now, |mux, ctx| match due {
+                Due::Connection(key) => Some((mux.addr(key)?, mux.handle_timeout(ctx, key, &mut inbox)?)),
+                _ => {
+                    mux.handle_idle(ctx);
+                    None
+                }
             });
+            if let Some((from, key)) = came {
+                self.read(now, from, key, inbox);
+            }
         }
     }
 

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::Mux;
+use crate::airhook::channel::Channel;
 use crate::airhook::round_trip::RoundTrip;
 use crate::config::Config;
 use crate::context::{Context, Key};
 use crate::time::Time;
 
-impl Mux {
+impl<C: Channel> Mux<C> {
     /// The round trip to this peer, as far as it was measured; how long its answer may take
     /// before the request is repeated; and what round trip is usual for all peers.
     pub fn round_trip(&self, key: Key, config: &Config) -> (RoundTrip, Duration, RoundTrip) {
@@ -28,7 +29,7 @@ impl Mux {
 
     /// Whether a part of a message has come from this peer, and the rest has not.
     pub fn is_receiving(&self, key: Key) -> bool {
-        self.get(key).is_some_and(|entry| entry.stream.waiting() > 0)
+        self.get(key).is_some_and(|entry| entry.channel.waiting() > 0)
     }
 
     /// A peer has answered a call: its round trip is what is usual, a little.

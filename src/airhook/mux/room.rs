@@ -1,6 +1,7 @@
 //! What goes when streams keep too much in all.
 
 use super::Mux;
+use crate::airhook::channel::Channel;
 use crate::airhook::lru::Class;
 use crate::context::{Context, Key};
 
@@ -8,13 +9,13 @@ use crate::context::{Context, Key};
 /// anybody sends before he has an answer.
 const MAX_UNPROVEN_WAITING: usize = 16 * 1024;
 
-impl Mux {
+impl<C: Channel> Mux<C> {
     /// The stream of `key` has come to keep more. When that is too much in all, strangers
     /// go first; then the messages that have been incomplete for longest, since honest
     /// senders are done with theirs in no time. True when `key` itself had to go.
     pub(super) fn make_room(&mut self, ctx: &mut Context<'_>, key: Key) -> bool {
         let stranger = self.get(key).is_some_and(|entry| !entry.connection.is_proven());
-        if stranger && self.get(key).is_some_and(|entry| entry.stream.waiting() > MAX_UNPROVEN_WAITING) {
+        if stranger && self.get(key).is_some_and(|entry| entry.channel.waiting() > MAX_UNPROVEN_WAITING) {
             self.break_off(ctx, key);
             return true;
         }
@@ -49,7 +50,7 @@ impl Mux {
         let Some(entry) = self.get_mut(key) else {
             return;
         };
-        if !entry.stream.begin_waiting(serial) {
+        if !entry.channel.begin_waiting(serial) {
             return;
         }
         self.waiting_serial = serial;
@@ -63,7 +64,7 @@ impl Mux {
     }
 
     fn is_waiting(&self, key: Key, serial: u32) -> bool {
-        self.get(key).is_some_and(|entry| entry.stream.waits_since() == Some(serial))
+        self.get(key).is_some_and(|entry| entry.channel.waits_since() == Some(serial))
     }
 
     /// The connection that has been waiting longest for the rest of a message.
