@@ -8,17 +8,14 @@
 //! ```
 //!
 //! `--rows` takes those whose name contains the text; `--trace` prints every datagram of one run of the
-//! first such row. A full line is judged by a tenth of the seeds.
-
-// Only to say how long it took.
-#![allow(clippy::disallowed_methods)]
+//! first such row.
 
 #[path = "../tests/support/transfer/mod.rs"]
 mod transfer;
 
 use std::time::Instant;
 
-use transfer::{calls, lossy, outage, shared};
+use transfer::lossy;
 
 struct Options {
     rows: String,
@@ -42,59 +39,30 @@ fn options() -> Option<Options> {
     Some(options)
 }
 
-fn trace(name: &str, seed: u64) {
-    if let Some(row) = lossy::rows().into_iter().find(|row| row.name.contains(name)) {
-        row.trace(seed);
-    } else if let Some(row) = calls::rows().into_iter().find(|row| row.name.contains(name)) {
-        row.trace(seed);
-    } else if let Some(row) = outage::rows().into_iter().find(|row| row.name.contains(name)) {
-        row.trace(seed);
-    } else if let Some(row) = shared::rows().into_iter().find(|row| row.name.contains(name)) {
-        row.trace(seed);
-    } else {
-        eprintln!("no row is named {name}");
-    }
-}
-
-/// A table, if there is anything in it.
-fn table(title: &str, head: &str, lines: impl Iterator<Item = String>) {
-    let mut lines = lines.peekable();
-    if lines.peek().is_some() {
-        println!("{title}\n\n{head}");
-        lines.for_each(|line| println!("{line}"));
-        println!();
-    }
-}
-
 fn main() {
-    let Some(Options { rows, seeds, trace: traced }) = options() else {
+    let Some(options) = options() else {
         eprintln!("usage: transfer [--rows NAME] [--seeds N] [--trace ROW SEED]");
         std::process::exit(2);
     };
-    if let Some((name, seed)) = traced {
-        return trace(&name, seed);
+    if let Some((name, seed)) = options.trace {
+        match lossy::rows().into_iter().find(|row| row.name.contains(&name)) {
+            Some(row) => row.trace(seed),
+            None => eprintln!("no row is named {name}"),
+        }
+        return;
     }
     let begun = Instant::now();
-    let wanted = |name: &str| name.contains(&rows);
-    table(
-        &format!("50 ms one way, {seeds} seeds: ms until all has arrived, datagrams, bytes repeated"),
-        &lossy::head(),
-        lossy::rows().into_iter().filter(|row| wanted(row.name)).map(|row| row.line(&row.figures(seeds))),
-    );
-    table(
-        "200 calls, one after another: ms, and datagrams for each",
-        &calls::head(),
-        calls::rows().into_iter().filter(|row| wanted(row.name)).map(|row| row.line(seeds.div_ceil(10))),
-    );
-    table(
-        "The network is out for 30 s",
-        &outage::head(),
-        outage::rows().into_iter().filter(|row| wanted(row.name)).map(|row| row.line(seeds)),
-    );
-    table(
-        "A full line for 60 s",
-        "",
-        shared::rows().into_iter().filter(|row| wanted(row.name)).map(|row| row.report(seeds.div_ceil(20))),
-    );
+    let rows: Vec<_> = lossy::rows().into_iter().filter(|row| row.name.contains(&options.rows)).collect();
+    if !rows.is_empty() {
+        println!(
+            "One way 50 ms, {} seeds, milliseconds until all has arrived\n\n{}",
+            options.seeds,
+            lossy::head()
+        );
+        for row in rows {
+            println!("{}", row.line(&row.figures(options.seeds)));
+        }
+        println!();
+    }
     println!("took {} ms", begun.elapsed().as_millis());
 }
