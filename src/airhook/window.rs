@@ -70,6 +70,8 @@ pub struct Window {
     cut: bool,
     /// It kept something back in this round.
     limited: bool,
+    /// How long the other side may sit on an acknowledgement, in microseconds.
+    ack_delay: u32,
     /// What has gone out so far would be through at this time, at the pace.
     paced: Time,
 }
@@ -87,6 +89,7 @@ impl Window {
             round: Settled::default(),
             cut: false,
             limited: false,
+            ack_delay: 0,
             paced: Time::ZERO,
         }
     }
@@ -148,7 +151,9 @@ impl Window {
     }
 
     /// The other side has observed packet `observed` of ours, the next of which will be `next`.
-    pub fn observed(&mut self, settled: Settled, observed: u16, next: u16) {
+    /// It may sit on an acknowledgement for `ack_delay`.
+    pub fn observed(&mut self, settled: Settled, observed: u16, next: u16, ack_delay: Duration) {
+        self.ack_delay = ack_delay.as_micros() as u32;
         self.round.passed += settled.passed;
         self.round.lost += settled.lost;
         if settled.lost > 0 && !self.cut && self.is_queueing() {
@@ -204,7 +209,7 @@ impl Window {
     fn is_queueing(&self) -> bool {
         let shortest = shorter(self.shortest[0], self.shortest[1]);
         let recent = self.recent.iter().copied().fold(0, shorter);
-        recent > shortest + (shortest / WAITING_SHARE).max(WAITING.as_micros() as u32)
+        recent > shortest + self.ack_delay + (shortest / WAITING_SHARE).max(WAITING.as_micros() as u32)
     }
 
     /// Nothing has been heard through several probes: what was known of the path may not hold.

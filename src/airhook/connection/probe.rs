@@ -53,7 +53,7 @@ impl Connection {
         } {
             self.restart(ctx.rng, carrier);
         } else {
-            if self.silent == MANY_PROBES
+            if self.silent == MANY_PROBES + 2
                 && let Some(window) = &mut self.window
             {
                 window.collapse();
@@ -119,7 +119,7 @@ impl Connection {
             true if self.original => 0,
             true => EARLY_PROBES,
             false if known => EARLY_OPENINGS,
-            false => 0,
+            false => 1,
         };
         let doublings = self.silent.saturating_sub(early);
         if self.proven && self.flight.is_none() {

@@ -24,6 +24,7 @@ impl Connection {
         carrier: &mut impl Carrier,
     ) {
         let oldest = self.next_message.wrapping_sub(self.unsettled() as u8);
+        let ack_delay = self.ack_delay(ctx);
         if let Some(flight) = &mut self.flight {
             if observed != self.observed
                 && let Some(sent) = flight.measured(observed)
@@ -49,7 +50,7 @@ impl Connection {
                     seen.settled.lost = 0;
                 }
                 if let Some(window) = &mut self.window {
-                    window.observed(seen.settled, observed, self.next_sequence);
+                    window.observed(seen.settled, observed, self.next_sequence, ack_delay);
                 }
             }
         }
@@ -91,7 +92,7 @@ impl Connection {
             // Both sides wait for the sessions to be agreed.
             self.news |= messages > 0;
             self.answer = true;
-        } else if gap > 0 || self.unacknowledged >= MAX_UNACKNOWLEDGED {
+        } else if gap > 0 || self.unacknowledged >= if self.missed() == 0 { MAX_UNACKNOWLEDGED } else { MAX_UNACKNOWLEDGED / 4 } {
             self.acknowledge(Duration::ZERO, now);
         } else if messages > 0 {
             self.acknowledge(self.ack_delay(ctx), now);
