@@ -146,7 +146,7 @@ pub struct Config {
     /// is asked beside, and after eight times they go on without; never longer, however
     /// long round trips are. 1 ms to 60 s; default 300 ms.
     pub initial_probe: Duration,
-    /// The longest that a repetition waits while an answer is awaited; eight times that while
+    /// The longest that a repetition waits while an answer is awaited; forty times that while
     /// none is. At least [`initial_probe`](Self::initial_probe); default 800 ms, so that after
     /// an outage of the network all goes on within a second.
     pub max_probe: Duration,
@@ -157,7 +157,7 @@ pub struct Config {
     /// was on its way reported lost. At least 1 s; default 60 s.
     pub max_silence: Duration,
     /// How many probes in a row a peer of 2003 may leave unanswered before its session is given
-    /// up and a new one opened, which alone revives some of them. 1 to 255; default 8.
+    /// up and a new one opened, which alone revives some of them. 1 to 255; default 10.
     pub max_heartbeats: u8,
     /// The largest packet, in bytes, without the headers of UDP and IP. At least
     /// [`narrow_packet`](Self::narrow_packet); at most and by default 1,450, as in 2003.
@@ -223,7 +223,7 @@ impl Default for Config {
             max_probe: Duration::from_millis(800),
             max_openings: 6,
             max_silence: MINUTE,
-            max_heartbeats: 8,
+            max_heartbeats: 10,
             max_packet: MAX_PACKET,
             narrow_packet: 1200,
             max_connections: 4096,

@@ -180,6 +180,8 @@ pub struct Connection {
     proof_due: bool,
     /// Something came that our next packet is the first to acknowledge.
     news: bool,
+    /// What our next packet reports missing goes out once more.
+    say_again: bool,
     /// Bytes that may yet be sent to an unproven sender.
     credit: usize,
     round_trip: RoundTrip,
@@ -257,6 +259,7 @@ impl Connection {
             wide: false,
             large_lost: 0,
             news: false,
+            say_again: false,
             proof_due: false,
             credit: 0,
             round_trip: RoundTrip::default(),

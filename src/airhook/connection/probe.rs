@@ -14,7 +14,7 @@ const EARLY_PROBES: u8 = 2;
 /// congestion, after three of its probe times).
 const MANY_PROBES: u8 = 3;
 /// Where nobody waits for an answer, probes may be so many times further apart.
-const IDLY: u32 = 8;
+const IDLY: u32 = 40;
 
 impl Connection {
     /// Does what is due at `now`. False when the other side has not answered the
@@ -145,7 +145,7 @@ impl Connection {
             // lost, up to round trips of 400 ms.
             config.max_probe.min(Duration::from_secs(1).saturating_sub(trip * 3 / 2)).max(trip)
         } else {
-            config.max_probe * IDLY
+            config.max_probe.saturating_mul(IDLY)
         }
     }
 

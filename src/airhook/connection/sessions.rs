@@ -139,6 +139,7 @@ impl Connection {
         self.expected = 0;
         self.owed = None;
         self.news = false;
+        self.say_again = false;
         self.unacknowledged = 0;
         self.acknowledge_at = None;
         self.early_packets = None;

@@ -71,7 +71,8 @@ impl Connection {
         self.answer = false;
         self.probing = false;
         self.proof_due = false;
-        self.acknowledge_at = None;
+        let again = std::mem::take(&mut self.say_again) && self.missed() > 0 && !self.original;
+        self.acknowledge_at = again.then(|| ctx.now + self.ack_delay(ctx));
         self.unacknowledged = 0;
         self.credit = self.credit.saturating_sub(size);
         self.last_sent = ctx.now;
