@@ -212,7 +212,7 @@ impl<C: Channel> Mux<C> {
         let verdict = entry.connection.receive(&packet, datagram, ctx, &mut port);
         drop(port);
         match verdict {
-            Verdict::Accepted => {}
+            Verdict::Accepted | Verdict::Held => {}
             Verdict::Stale => self.traffic.stale += 1,
             Verdict::Foreign => self.traffic.foreign += 1,
             Verdict::Invalid => self.traffic.invalid += 1,

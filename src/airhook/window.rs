@@ -220,6 +220,12 @@ impl Window {
         }
     }
 
+    /// The other side is one of 2003, which tells what it has missed only seconds later: less than
+    /// a first flight each time would never be done.
+    pub fn be_patient(&mut self) {
+        self.size = self.size.max(FIRST);
+    }
+
     /// Nothing was sent for `idle`, while an answer takes `patience`: what was known is worth
     /// half as much each time (RFC 2861).
     pub fn rest(&mut self, idle: Duration, patience: Duration) {

@@ -54,6 +54,7 @@ impl Connection {
             self.restart(ctx.rng, carrier);
         } else {
             if self.silent == MANY_PROBES + 2
+                && !self.original
                 && let Some(window) = &mut self.window
             {
                 window.collapse();

@@ -33,7 +33,7 @@ impl Connection {
                 if prompt {
                     self.round_trip.measure(sample);
                 }
-                if let Some(window) = &mut self.window {
+                if let Some(window) = self.window.as_mut().filter(|_| prompt || !self.original) {
                     window.measured(sample, ctx.now);
                 }
             }
@@ -51,6 +51,9 @@ impl Connection {
                 }
                 if let Some(window) = &mut self.window {
                     window.observed(seen.settled, observed, self.next_sequence, ack_delay);
+                    if self.original {
+                        window.be_patient();
+                    }
                 }
             }
         }
