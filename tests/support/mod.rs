@@ -440,6 +440,7 @@ pub fn patient(pair: &mut RawPair) {
     for end in [&mut pair.a, &mut pair.b] {
         end.world.config.max_openings = 200;
         end.world.config.max_heartbeats = 200;
+        end.world.config.max_silence = secs(3600);
     }
 }
 
