@@ -146,7 +146,7 @@ pub use self::khashmir::{Khashmir, Operation, test_one};
 pub use config::{Config, Durability};
 pub use contact::Contact;
 pub use engine::{ContactInfo, NodeKey, NodeOptions, OperationKey, Stats};
-pub use error::{CallError, ConfigError, OperationError, StartError, StoreError};
+pub use error::{CallError, ConfigError, OperationError, SendError, StartError, StoreError};
 pub use id::{Distance, Id, ParseIdError};
 
 /// The examples in the README, compiled and run as tests.

@@ -14,6 +14,7 @@ pub mod connection;
 pub mod flight;
 pub mod lru;
 pub mod mux;
+pub mod opening;
 pub mod packet;
 pub mod round_trip;
 pub mod stream;
