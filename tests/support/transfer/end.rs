@@ -239,7 +239,9 @@ impl End {
     fn write(&mut self, now: Time, key: Key, bytes: usize) {
         let from = (self.written % PERIOD as u64) as usize;
         let bytes = &PATTERN[from..from + bytes];
-        assert!(self.with(now, |mux, ctx, _| mux.send(ctx, key, bytes)), "the connection is gone");
+        let before = self.mux.unconfirmed(key);
+        let _ = self.with(now, |mux, ctx, _| mux.send(ctx, key, bytes));
+        assert!(self.mux.unconfirmed(key) == before + bytes.len(), "what should have room has none");
         self.written += bytes.len() as u64;
     }
 }

@@ -350,8 +350,8 @@ fn print(now: Time, to: To, datagram: &[u8], arrival: Result<Time, &'static str>
         return;
     };
     println!(
-        "{now:>10} {} {number:<2} {bytes:>4} bytes  seq {:>5}  obs {:>3}  {}{}  E {:>3}  messages {:>3}  missed {:>3}  \
-         {arrival}",
+        "{now:>10} {} {number:<2} {bytes:>4} bytes  seq {:>5}  obs {:>3}  {}{}  E {:>3}  \
+         messages {:>3}  missed {:>3}  {arrival}",
         if number.is_multiple_of(2) { "<-" } else { "->" },
         packet.sequence,
         packet.observed_sequence,
