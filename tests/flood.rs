@@ -188,7 +188,7 @@ impl Flood {
             // A generator of Knuth's (MMIX).
             dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let at = ((dice >> 33) * self.forged.len() as u64) >> 31;
-            let kind = Kind::ALL[(dice >> 30) as usize % 4];
+            let kind = Kind::ALL[(dice >> 30) as usize % Kind::ALL.len()];
             // Some open the same session over and over.
             let session = if dice.is_multiple_of(3) { at as u32 + 1 } else { (dice >> 32) as u32 };
             let forged: &mut Forged = self.sim.peer_mut(self.forged[at as usize]).expect("a peer");

@@ -19,14 +19,16 @@ pub enum Kind {
     Whole,
     /// The same, and a guess at the session that it would have been answered with.
     Guess,
+    /// Nothing, as from somebody with whom there is a session: as short as packets are.
+    Stray,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::Bare, Kind::Begun, Kind::Whole, Kind::Guess];
+    pub const ALL: [Kind; 5] = [Kind::Bare, Kind::Begun, Kind::Whole, Kind::Guess, Kind::Stray];
 }
 
 /// The datagrams, ready to be given their sessions, and where the id of who seems to ask is.
-pub struct Openings([(Vec<u8>, Option<usize>); 4]);
+pub struct Openings([(Vec<u8>, Option<usize>); 5]);
 
 /// Where in a packet the sessions are: the other side's, if it is there, and the sender's.
 const SESSIONS: usize = 4;
@@ -42,7 +44,7 @@ impl Openings {
         message::padded_request(&mut request, b"1", &sender, &method, 1200).expect("short enough");
         Openings(Kind::ALL.map(|kind| {
             let bytes = match kind {
-                Kind::Bare => &[],
+                Kind::Bare | Kind::Stray => &[],
                 Kind::Begun => &request[..100],
                 Kind::Whole | Kind::Guess => &request[..],
             };
@@ -57,8 +59,8 @@ impl Openings {
                 observed_sequence: 0,
                 sequence: 0,
                 observed_session: u32::from(kind == Kind::Guess),
-                session: 1,
-                next: Some(0),
+                session: u32::from(kind != Kind::Stray),
+                next: (kind != Kind::Stray).then_some(0),
                 missed: &[],
                 messages: Messages::parse(&messages).expect("whole messages"),
             }
@@ -74,6 +76,9 @@ impl Openings {
         buf.clear();
         let (datagram, at) = &self.0[kind as usize];
         buf.extend_from_slice(datagram);
+        if kind == Kind::Stray {
+            return;
+        }
         buf[SESSIONS..SESSIONS + 4].copy_from_slice(&number.max(1).to_be_bytes());
         // Everybody has another name.
         if let Some(at) = at {
