@@ -4,6 +4,8 @@ use super::{calls, lossy, outage, shared};
 
 /// How often each kind of run is made, with seeds from 0 on.
 pub struct Extent {
+    /// Transfers in rows that have a limit, and in others.
+    limited: u64,
     lossy: u64,
     calls: u64,
     outage: u64,
@@ -15,48 +17,52 @@ impl Extent {
     /// So many of each, fewer of those that take long.
     pub fn full(seeds: u64) -> Self {
         let [calls, shared] = [10, 20].map(|part| seeds.div_ceil(part));
-        Extent { lossy: seeds, calls, outage: seeds, shared, shared_rows: shared::rows() }
+        Extent { limited: seeds, lossy: seeds, calls, outage: seeds, shared, shared_rows: shared::rows() }
     }
 
     /// What a test can repeat.
     pub fn brief() -> Self {
-        Extent { lossy: 20, calls: 2, outage: 20, shared: 1, shared_rows: shared::brief_rows() }
-    }
-
-    /// All that has a limit and no line to share: what must hold for a hundred seeds.
-    pub fn limits() -> Self {
-        Extent { lossy: 100, calls: 10, outage: 100, shared: 0, shared_rows: Vec::new() }
+        Extent {
+            limited: 100,
+            lossy: 20,
+            calls: 2,
+            outage: 100,
+            shared: 1,
+            shared_rows: shared::brief_rows(),
+        }
     }
 }
 
 /// Prints the tables, with those rows whose name contains `wanted`.
 pub fn tables(wanted: &str, extent: &Extent, mut print: impl FnMut(&str)) {
     let wanted = |name: &str| name.contains(wanted);
+    let Extent { limited, lossy, calls, outage, shared, shared_rows } = extent;
+    let seeds = |row: &lossy::Row| if row.limit.is_some() { *limited } else { *lossy };
     table(
         &format!(
-            "50 ms one way, {} seeds: ms until all has arrived, datagrams each way, bytes sent again",
-            extent.lossy
+            "50 ms one way, {limited} seeds, {lossy} where there is no limit: ms until all has arrived, \
+             datagrams each way, bytes sent again"
         ),
         &lossy::head(),
-        lossy::rows().iter().filter(|row| wanted(row.name)).map(|row| row.line(&row.figures(extent.lossy))),
+        lossy::rows().iter().filter(|row| wanted(row.name)).map(|row| row.line(&row.figures(seeds(row)))),
         &mut print,
     );
     table(
-        &format!("200 calls, one after another, {} seeds: ms, and datagrams for each", extent.calls),
+        &format!("200 calls, one after another, {calls} seeds: ms, and datagrams for each"),
         &calls::head(),
-        calls::rows().iter().filter(|row| wanted(row.name)).map(|row| row.line(extent.calls)),
+        calls::rows().iter().filter(|row| wanted(row.name)).map(|row| row.line(*calls)),
         &mut print,
     );
     table(
-        &format!("The network is out for 30 s, {} seeds: ms after its return", extent.outage),
+        &format!("The network is out for 30 s, {outage} seeds: ms after its return"),
         &outage::head(),
-        outage::rows().iter().filter(|row| wanted(row.name)).map(|row| row.line(extent.outage)),
+        outage::rows().iter().filter(|row| wanted(row.name)).map(|row| row.line(*outage)),
         &mut print,
     );
     table(
         "Several send all they can through one line, 50 ms one way",
         "",
-        extent.shared_rows.iter().filter(|row| wanted(row.name)).map(|row| row.report(extent.shared)),
+        shared_rows.iter().filter(|row| wanted(row.name)).map(|row| row.report(*shared)),
         &mut print,
     );
 }
