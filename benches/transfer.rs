@@ -8,14 +8,17 @@
 //! ```
 //!
 //! `--rows` takes those whose name contains the text; `--trace` prints every datagram of one run of the
-//! first such row.
+//! first such row. A full line is judged by a tenth of the seeds.
+
+// Only to say how long it took.
+#![allow(clippy::disallowed_methods)]
 
 #[path = "../tests/support/transfer/mod.rs"]
 mod transfer;
 
 use std::time::Instant;
 
-use transfer::lossy;
+use transfer::report::{self, Extent};
 
 struct Options {
     rows: String,
@@ -40,29 +43,17 @@ fn options() -> Option<Options> {
 }
 
 fn main() {
-    let Some(options) = options() else {
+    let Some(Options { rows, seeds, trace }) = options() else {
         eprintln!("usage: transfer [--rows NAME] [--seeds N] [--trace ROW SEED]");
         std::process::exit(2);
     };
-    if let Some((name, seed)) = options.trace {
-        match lossy::rows().into_iter().find(|row| row.name.contains(&name)) {
-            Some(row) => row.trace(seed),
-            None => eprintln!("no row is named {name}"),
+    if let Some((name, seed)) = trace {
+        if !report::trace(&name, seed) {
+            eprintln!("no row is named {name}");
         }
         return;
     }
     let begun = Instant::now();
-    let rows: Vec<_> = lossy::rows().into_iter().filter(|row| row.name.contains(&options.rows)).collect();
-    if !rows.is_empty() {
-        println!(
-            "One way 50 ms, {} seeds, milliseconds until all has arrived\n\n{}",
-            options.seeds,
-            lossy::head()
-        );
-        for row in rows {
-            println!("{}", row.line(&row.figures(options.seeds)));
-        }
-        println!();
-    }
+    report::tables(&rows, &Extent::full(seeds), |line| println!("{line}"));
     println!("took {} ms", begun.elapsed().as_millis());
 }

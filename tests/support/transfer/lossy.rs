@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use khashmir::time::Time;
 
-use super::network::{Network, Path, Program};
+use super::end::Program;
+use super::network::{Network, Path};
 
 /// One row: how much, and over what.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +71,7 @@ impl Row {
         let mut network = Network::new(seed);
         network.trace = trace;
         let start = start(&mut network);
-        let programs = [Program::Write { total: self.bytes }, Program::Read];
+        let programs = [Program::Write { total: self.bytes, calls: false }, Program::Read];
         let sender = network.pair(start, programs, [self.path; 2]);
         let receiver = sender + 1;
         let came = network.run(start + MOST, |ends| ends[receiver].read >= self.bytes);
@@ -106,6 +107,7 @@ impl Row {
         let (middle, late) = (figures.percentile(50), figures.percentile(95));
         let mark = match (self.limit, middle, late) {
             (None, Some(_), Some(_)) => "",
+            (None, ..) => "STUCK",
             (Some((a, b)), Some(middle), Some(late)) if middle <= a * 1000 && late <= b * 1000 => "met",
             _ => "MISSED",
         };

@@ -3,5 +3,11 @@
 //! a table is the same on every machine.
 #![allow(dead_code)]
 
+pub mod calls;
+pub mod end;
 pub mod lossy;
 pub mod network;
+pub mod outage;
+pub mod reno;
+pub mod report;
+pub mod shared;
