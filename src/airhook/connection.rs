@@ -455,12 +455,13 @@ impl Connection {
         self.newest = packet.sequence;
         self.heard = ctx.now;
         self.bears_both = shows_us && packet.session == self.theirs;
+        let was_proven = self.proven;
         if shows_us && !self.proven {
             self.prove(packet, ctx);
         }
         let progress = observed.is_some_and(|observed| observed != self.observed);
         if let Some(observed) = observed {
-            self.observe(observed, packet.missed, prompt, ctx, carrier);
+            self.observe(observed, packet.missed, prompt, was_proven, ctx, carrier);
         }
         if !repeats {
             packet.messages.iter().for_each(|message| carrier.deliver(message));

@@ -26,15 +26,32 @@ const FIRST: u32 = 16 * PACKET;
 const LEAST: u32 = 2 * PACKET;
 /// The largest: twice what 255 packets may hold never binds.
 const MOST: u32 = 512 * PACKET;
-/// So much may go out at once.
-const BURST: u32 = FIRST;
-/// How long the shortest round trip counts, once or twice (10 s in BBR and Copa).
-const MEMORY: Duration = Duration::from_secs(10);
+/// So much may go out at once, after the first flight.
+const BURST: u32 = 8 * PACKET;
+/// When no round trip has been as short as the shortest for this long (10 s in BBR and Copa),
+const STALE: Duration = Duration::from_secs(10);
+/// where this share more is the same,
+const SAME_SHARE: u32 = 32;
+/// next to nothing is sent for as many rounds: one until what was on its way is through, and one
+/// to measure. Connections that share a queue see the round trip fall together, and so come to
+/// do this together, which empties it.
+const DRAIN_ROUNDS: u8 = 2;
+/// What is sent meanwhile.
+const DRAINED: u32 = 4 * PACKET;
 /// A round trip this much above the shortest shows that packets wait in a queue, but
 const WAITING: Duration = Duration::from_millis(2);
 /// this share of the shortest, at least.
 const WAITING_SHARE: u32 = 8;
-
+/// What is kept of the window, in percent, where a queue has formed (CUBIC: RFC 9438, 4.6): all who
+/// do that together empty it, and so see how short round trips are without it.
+const CONGESTED: u32 = 70;
+/// Where packets get lost and none is seen to wait, half of the share that was lost is given up,
+/// and no less than this share of the window.
+const UNLUCKY_SHARE: u32 = 20;
+/// For so many rounds the window grows in spite of such losses.
+const EARLY_ROUNDS: u8 = 3;
+/// After so many rounds in a row with a queue it is others that fill it.
+const PATIENT_ROUNDS: u8 = 5;
 /// A loss of more than half says something only if it is of this many bytes.
 const SOME: u32 = 8 * PACKET;
 /// Of so many round trips in a row the shortest shows how it is at present: single ones are long
@@ -56,10 +73,12 @@ pub struct Window {
     size: u32,
     /// Below this it doubles each round trip.
     threshold: u32,
-    /// The shortest round trip of this period and of the one before, in microseconds; 0: none.
-    shortest: [u32; 2],
-    /// When this period began.
-    since: Time,
+    /// The shortest round trip, in microseconds; 0: none.
+    shortest: u32,
+    /// When one was last as short as that.
+    fresh: Time,
+    /// For how many more rounds next to nothing is sent.
+    draining: u8,
     /// The newest round trips, in microseconds; 0: none.
     recent: [u32; RECENT],
     /// The round ends when the other side has observed this packet.
@@ -70,6 +89,12 @@ pub struct Window {
     cut: bool,
     /// It kept something back in this round.
     limited: bool,
+    /// The shortest round trip in this round, in microseconds; 0: none.
+    standing: u32,
+    /// How many rounds there have been.
+    rounds: u8,
+    /// In how many of them, the last ones in a row, packets waited in a queue all the time.
+    queued: u8,
     /// How long the other side may sit on an acknowledgement, in microseconds.
     ack_delay: u32,
     /// What has gone out so far would be through at this time, at the pace.
@@ -82,13 +107,17 @@ impl Window {
         Window {
             size: FIRST,
             threshold: MOST,
-            shortest: [0; 2],
-            since: now,
+            shortest: 0,
+            fresh: now,
+            draining: 0,
             recent: [0; RECENT],
             end: next,
             round: Settled::default(),
             cut: false,
             limited: false,
+            standing: 0,
+            rounds: 0,
+            queued: 0,
             ack_delay: 0,
             paced: Time::ZERO,
         }
@@ -96,7 +125,8 @@ impl Window {
 
     /// How many bytes may be on their way.
     pub fn size(&self) -> usize {
-        self.size as usize
+        let size = if self.draining > 0 { self.size.min(DRAINED) } else { self.size };
+        size as usize
     }
 
     /// Whether it is like a new one, so that nothing is lost if it is forgotten.
@@ -116,7 +146,8 @@ impl Window {
 
     /// A packet that carries messages goes out.
     pub fn sent(&mut self, bytes: usize, round_trip: Option<Duration>, now: Time) {
-        if let Some(burst) = self.span(BURST, round_trip) {
+        let burst = if self.rounds == 0 { FIRST } else { BURST };
+        if let Some(burst) = self.span(burst, round_trip) {
             // What was not used up to now is not saved up, beyond a burst.
             let earliest = Time::from_micros(now.as_micros().saturating_sub(burst));
             let span = self.span(bytes as u32, round_trip).unwrap_or(0);
@@ -141,38 +172,36 @@ impl Window {
     /// A packet took so long to be acknowledged.
     pub fn measured(&mut self, sample: Duration, now: Time) {
         let sample = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX).max(1);
-        if now.since(self.since) >= MEMORY {
-            self.since = now;
-            self.shortest = [0, self.shortest[0]];
+        self.shortest = shorter(self.shortest, sample);
+        if sample - self.shortest <= self.shortest / SAME_SHARE {
+            self.fresh = now;
         }
-        self.shortest[0] = shorter(self.shortest[0], sample);
+        self.standing = shorter(self.standing, sample);
         self.recent.rotate_right(1);
         self.recent[0] = sample;
     }
 
     /// The other side has observed packet `observed` of ours, the next of which will be `next`.
     /// It may sit on an acknowledgement for `ack_delay`.
-    pub fn observed(&mut self, settled: Settled, observed: u16, next: u16, ack_delay: Duration) {
+    pub fn observed(&mut self, settled: Settled, observed: u16, next: u16, ack_delay: Duration, now: Time) {
         self.ack_delay = ack_delay.as_micros() as u32;
         self.round.passed += settled.passed;
         self.round.lost += settled.lost;
-        if settled.lost > 0 && !self.cut && self.is_queueing() {
-            self.cut();
-        }
-        if self.limited && !self.cut {
-            self.grow(settled.passed);
+        let queueing = self.is_queueing(self.recent.iter().copied().fold(0, shorter));
+        if self.draining == 0 && !self.cut {
+            if settled.lost > 0 && (queueing || self.is_crowded()) {
+                self.cut(CONGESTED);
+            } else if self.limited && (!queueing || self.is_crowded()) {
+                self.grow(settled.passed);
+            }
         }
         if observed.wrapping_sub(self.end) < 0x8000 {
-            self.end_round(next);
+            self.end_round(next, now);
         }
     }
 
     fn grow(&mut self, passed: u32) {
         let more = if self.size < self.threshold {
-            if self.is_queueing() {
-                // As HyStart++ does (RFC 9406): before the queue overflows.
-                self.threshold = self.size;
-            }
             passed
         } else {
             (u64::from(PACKET) * u64::from(passed) / u64::from(self.size)) as u32
@@ -180,36 +209,54 @@ impl Window {
         self.size = (self.size + more).min(MOST);
     }
 
-    /// There is congestion.
-    fn cut(&mut self) {
-        self.size = (self.size / 10 * 7).max(LEAST);
+    /// Keeps so many percent.
+    fn cut(&mut self, kept: u32) {
+        self.size = (self.size / 100 * kept).max(LEAST);
         self.threshold = self.size;
         self.cut = true;
     }
 
-    fn end_round(&mut self, next: u16) {
+    fn end_round(&mut self, next: u16, now: Time) {
         let Settled { passed, lost } = self.round;
         let all = passed + lost;
-        if !self.cut && lost > 0 {
-            if all >= SOME && lost > all / 2 {
-                // It does not matter why.
-                self.cut();
-            } else {
-                let less = u64::from(self.size) * u64::from(lost) / (2 * u64::from(all));
-                self.size = (self.size - less as u32).max(LEAST);
+        let queueing = self.is_queueing(self.standing);
+        self.rounds = self.rounds.saturating_add(1);
+        self.queued = if queueing { self.queued.saturating_add(1) } else { 0 };
+        if self.draining > 0 {
+            self.draining -= 1;
+            if self.draining == 0 {
+                self.shortest = if self.standing == 0 { self.shortest } else { self.standing };
+                self.fresh = now;
+                self.queued = 0;
             }
+        } else if now.since(self.fresh) >= STALE && self.limited {
+            self.draining = DRAIN_ROUNDS;
+        } else if self.cut {
+            // Once is enough.
+        } else if queueing && !self.is_crowded() || lost > all / 2 && all >= SOME {
+            self.cut(CONGESTED);
+        } else if lost > 0 && (self.size >= self.threshold || self.rounds > EARLY_ROUNDS) {
+            let share = u64::from(self.size) * u64::from(lost) / (2 * u64::from(all));
+            self.size = (self.size - (share as u32).max(self.size / UNLUCKY_SHARE)).max(LEAST);
+            self.threshold = self.threshold.min(self.size);
         }
         self.end = next;
         self.round = Settled::default();
+        self.standing = 0;
         self.cut = false;
         self.limited = false;
     }
 
-    /// Whether packets wait in a queue at present.
-    fn is_queueing(&self) -> bool {
-        let shortest = shorter(self.shortest[0], self.shortest[1]);
-        let recent = self.recent.iter().copied().fold(0, shorter);
-        recent > shortest + self.ack_delay + (shortest / WAITING_SHARE).max(WAITING.as_micros() as u32)
+    /// Whether a round trip is so long that packets wait in a queue.
+    fn is_queueing(&self, trip: u32) -> bool {
+        let wait = (self.shortest / WAITING_SHARE).max(WAITING.as_micros() as u32);
+        trip > self.shortest + self.ack_delay + wait
+    }
+
+    /// Whether the queue stays although we have given way several times: others fill it, and who
+    /// goes on giving way gets nothing.
+    fn is_crowded(&self) -> bool {
+        self.queued > PATIENT_ROUNDS
     }
 
     /// Nothing has been heard through several probes: what was known of the path may not hold.

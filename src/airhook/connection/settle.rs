@@ -14,12 +14,14 @@ const MAX_FIRST_LARGE_LOST: u8 = 2;
 const MAX_LARGE_LOST: u8 = 6;
 
 impl Connection {
-    /// The other side has observed our packet `observed`; `prompt`: at once.
+    /// The other side has observed our packet `observed`; `prompt`: at once;
+    /// `was_proven`: not with the packet that proved it.
     pub(super) fn observe(
         &mut self,
         observed: u16,
         missed: &[u8],
         prompt: bool,
+        was_proven: bool,
         ctx: &Context<'_>,
         carrier: &mut impl Carrier,
     ) {
@@ -30,7 +32,8 @@ impl Connection {
                 && let Some(sent) = flight.measured(observed)
             {
                 let sample = ctx.now.since(sent);
-                if prompt {
+                // An answer without a connection behind it says 0 whatever it answers.
+                if prompt && (was_proven || observed == self.next_sequence.wrapping_sub(1)) {
                     self.round_trip.measure(sample);
                 }
                 if let Some(window) = self.window.as_mut().filter(|_| prompt || !self.original) {
@@ -50,7 +53,7 @@ impl Connection {
                     seen.settled.lost = 0;
                 }
                 if let Some(window) = &mut self.window {
-                    window.observed(seen.settled, observed, self.next_sequence, ack_delay);
+                    window.observed(seen.settled, observed, self.next_sequence, ack_delay, ctx.now);
                     if self.original {
                         window.be_patient();
                     }
