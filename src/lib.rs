@@ -71,8 +71,8 @@
 //! * **Strangers.** What arrives is hostile until shown otherwise. No input makes the crate
 //!   panic; what others can make a node keep is bounded by settings in [`Config`], each with a
 //!   counter in [`Stats`]; a sender that has not shown that it receives our answers is sent no
-//!   more than three times what it sent, and nothing is kept for most of them; a contact is believed to be where it is once it has
-//!   answered a request from there.
+//!   more than three times what it sent, and nothing is kept for most of them; a contact is
+//!   believed to be where it is once it has answered a request from there.
 //! * **Names on the wire.** None: hosts are IP literals, and a name from the network is
 //!   never resolved.
 //!

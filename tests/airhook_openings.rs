@@ -178,7 +178,7 @@ fn no_packet_starts_an_exchange_without_end() {
         hosts.get_mut(&a).unwrap().receive(b, &forged);
         run(&mut hosts, secs(10));
         let packets: u64 = hosts.values().map(|host| host.mux.traffic().packets_out).sum();
-        let strangers = (seed & 1) + (seed / 2 & 1);
+        let strangers = (seed & 1) + ((seed / 2) & 1);
         assert!(packets - strangers <= 12, "{packets} packets");
     }
 }

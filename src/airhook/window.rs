@@ -26,7 +26,7 @@ const FIRST: u32 = 16 * PACKET;
 const LEAST: u32 = 2 * PACKET;
 /// The largest: twice what 255 packets may hold never binds.
 const MOST: u32 = 512 * PACKET;
-/// So much may go out at once, after the first flight.
+/// So much may go out at once, when the window doubles no more.
 const BURST: u32 = 8 * PACKET;
 /// When no round trip has been as short as the shortest for this long (10 s in BBR and Copa),
 const STALE: Duration = Duration::from_secs(10);
@@ -146,7 +146,7 @@ impl Window {
 
     /// A packet that carries messages goes out.
     pub fn sent(&mut self, bytes: usize, round_trip: Option<Duration>, now: Time) {
-        let burst = if self.rounds == 0 { FIRST } else { BURST };
+        let burst = if self.size < self.threshold { FIRST } else { BURST };
         if let Some(burst) = self.span(burst, round_trip) {
             // What was not used up to now is not saved up, beyond a burst.
             let earliest = Time::from_micros(now.as_micros().saturating_sub(burst));
@@ -250,7 +250,7 @@ impl Window {
     /// Whether a round trip is so long that packets wait in a queue.
     fn is_queueing(&self, trip: u32) -> bool {
         let wait = (self.shortest / WAITING_SHARE).max(WAITING.as_micros() as u32);
-        trip > self.shortest + self.ack_delay + wait
+        trip > self.shortest + self.ack_delay / 2 + wait
     }
 
     /// Whether the queue stays although we have given way several times: others fill it, and who
