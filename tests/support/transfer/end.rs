@@ -176,14 +176,14 @@ impl End {
         failed
     }
 
-    /// Lets the program do what it can.
-    pub fn go_on(&mut self, now: Time) {
-        self.do_what_can_be_done(now);
+    /// Finds out when something is due next.
+    pub fn look_ahead(&mut self, now: Time) {
         let pause = self.idle_until.filter(|&until| until > now);
         self.deadline = [self.wheel.next_deadline(), pause].into_iter().flatten().min();
     }
 
-    fn do_what_can_be_done(&mut self, now: Time) {
+    /// Lets the program do what it can.
+    pub fn go_on(&mut self, now: Time) {
         match self.program {
             Program::Read => {}
             Program::Serve { question, answer } => {

@@ -283,7 +283,7 @@ impl Network {
             end.carried += packet.messages.iter().map(|message| message.len() as u64 - 2).sum::<u64>();
             self.send(path, To::End(peer), datagram);
         }
-        self.ends[number].go_on(now);
+        self.ends[number].look_ahead(now);
     }
 
     fn settle_flow(&mut self, flow: usize) {
