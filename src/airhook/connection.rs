@@ -51,9 +51,10 @@ const MAX_AHEAD_REFUSALS: u16 = 64;
 /// So often an opening is repeated at the same distance, if it is known how long answers
 /// take, before each waits twice as long as the last.
 const EARLY_OPENINGS: u8 = 3;
-/// Acknowledge at the latest after so many messages: at 255 unconfirmed ones a
-/// Python peer of 2003 and its partner both fall silent.
-const MAX_UNACKNOWLEDGED: u8 = 64;
+/// Acknowledge at the latest after so many messages, those of five packets: round trips show
+/// whether there is a queue only where some acknowledgements do not wait. (At 255 unconfirmed
+/// ones a Python peer of 2003 and its partner both fall silent.)
+const MAX_UNACKNOWLEDGED: u8 = 24;
 /// The peers of 2003 answer what tells them nothing new only when their own last
 /// packet is over a second old.
 const ORIGINAL_PAUSE: Duration = Duration::from_millis(1100);

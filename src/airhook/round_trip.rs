@@ -35,6 +35,11 @@ impl RoundTrip {
         (self.smoothed != 0).then(|| Duration::from_micros(self.smoothed.into()))
     }
 
+    /// How much it varies.
+    pub fn variation(&self) -> Duration {
+        Duration::from_micros(self.variation.into())
+    }
+
     /// How long an answer may take of somebody of whom nothing is known, given what is usual
     /// for others: two variations above it, as these are differences between peers.
     pub fn patience_for_others(&self, ack_delay: Duration, initial: Duration) -> Duration {

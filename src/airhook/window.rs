@@ -42,6 +42,8 @@ const DRAINED: u32 = 4 * PACKET;
 const WAITING: Duration = Duration::from_millis(2);
 /// this share of the shortest, at least.
 const WAITING_SHARE: u32 = 8;
+/// In a smaller window than this no packet may be one that is acknowledged at once.
+const PROMPT: u32 = 7 * PACKET;
 /// What is kept of the window, in percent, where a queue has formed (CUBIC: RFC 9438, 4.6): all who
 /// do that together empty it, and so see how short round trips are without it.
 const CONGESTED: u32 = 70;
@@ -95,6 +97,8 @@ pub struct Window {
     rounds: u8,
     /// In how many of them, the last ones in a row, packets waited in a queue all the time.
     queued: u8,
+    /// How much round trips vary, in microseconds.
+    variation: u32,
     /// How long the other side may sit on an acknowledgement, in microseconds.
     ack_delay: u32,
     /// What has gone out so far would be through at this time, at the pace.
@@ -118,6 +122,7 @@ impl Window {
             standing: 0,
             rounds: 0,
             queued: 0,
+            variation: 0,
             ack_delay: 0,
             paced: Time::ZERO,
         }
@@ -169,16 +174,23 @@ impl Window {
         Some(round_trip * u64::from(bytes) * 4 / (u64::from(self.size) * quarters))
     }
 
-    /// A packet took so long to be acknowledged.
-    pub fn measured(&mut self, sample: Duration, now: Time) {
+    /// A packet took so long to be acknowledged, and that varies so much.
+    pub fn measured(&mut self, sample: Duration, variation: Duration, now: Time) {
+        self.variation = u32::try_from(variation.as_micros()).unwrap_or(u32::MAX);
         let sample = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX).max(1);
-        self.shortest = shorter(self.shortest, sample);
-        if sample - self.shortest <= self.shortest / SAME_SHARE {
-            self.fresh = now;
-        }
         self.standing = shorter(self.standing, sample);
         self.recent.rotate_right(1);
         self.recent[0] = sample;
+        // The middle one of three, so that a single lucky packet does not make all others look late.
+        let mut sorted = self.recent;
+        sorted.sort_unstable();
+        let [least, usual, _] = sorted;
+        if least > 0 {
+            self.shortest = shorter(self.shortest, usual);
+            if usual - self.shortest <= self.shortest / SAME_SHARE {
+                self.fresh = now;
+            }
+        }
     }
 
     /// The other side has observed packet `observed` of ours, the next of which will be `next`.
@@ -250,7 +262,10 @@ impl Window {
     /// Whether a round trip is so long that packets wait in a queue.
     fn is_queueing(&self, trip: u32) -> bool {
         let wait = (self.shortest / WAITING_SHARE).max(WAITING.as_micros() as u32);
-        trip > self.shortest + self.ack_delay / 2 + wait
+        // What goes out a few packets at a time is acknowledged late, and later where one is
+        // waited for that was lost.
+        let late = if self.size < PROMPT { self.ack_delay + self.shortest / 16 } else { 0 };
+        self.shortest > 0 && trip > self.shortest + late + wait + self.variation
     }
 
     /// Whether the queue stays although we have given way several times: others fill it, and who

@@ -37,7 +37,7 @@ impl Connection {
                     self.round_trip.measure(sample);
                 }
                 if let Some(window) = self.window.as_mut().filter(|_| prompt || !self.original) {
-                    window.measured(sample, ctx.now);
+                    window.measured(sample, self.round_trip.variation(), ctx.now);
                 }
             }
             let mut settle = |token, fate| carrier.settle(token, fate);
@@ -100,7 +100,7 @@ impl Connection {
             self.answer = true;
         } else if gap > 0
             || self.unacknowledged
-                >= if self.missed() == 0 { MAX_UNACKNOWLEDGED } else { MAX_UNACKNOWLEDGED / 4 }
+                >= if self.missed() == 0 { MAX_UNACKNOWLEDGED } else { MAX_UNACKNOWLEDGED / 2 }
         {
             // Whoever loses packets one way loses them the other way, too.
             self.say_again |= gap > 0;
