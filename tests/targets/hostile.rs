@@ -1,0 +1,1 @@
+pub fn hostile(_: &[u8]) {}
