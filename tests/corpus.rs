@@ -10,7 +10,8 @@ use std::path::Path;
 fn replay(name: &str) {
     let (_, target) = targets::ALL.iter().find(|(other, _)| *other == name).expect("a target");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
-    let mut files: Vec<_> = fs::read_dir(&folder).expect("a folder").map(|file| file.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(&folder).expect("a folder").map(|file| file.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty(), "nothing in {}", folder.display());
     for file in files {
@@ -44,8 +45,10 @@ replayed!(packet stream bencode krpc pair hostile);
 #[test]
 fn every_target_is_replayed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    let mut folders: Vec<String> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut folders: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     folders.sort();
     let mut names = targets::ALL.map(|(name, _)| name);
     names.sort();

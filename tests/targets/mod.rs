@@ -2,6 +2,7 @@
 //! bytes that it makes up, `tests/corpus.rs` with those that it found to be of use.
 #![allow(dead_code)]
 
+mod ends;
 mod formats;
 mod hostile;
 mod pair;
