@@ -13,6 +13,9 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// its netstring frame (Twisted's `NetstringReceiver` of that time).
 pub const MAX_NETSTRING: usize = 99_999;
 
+/// The largest Airhook packet that is ever sent, in bytes: what the Khashmir of 2003 sent.
+const MAX_PACKET: usize = 1450;
+
 /// How a node's file is kept when the machine, not just the program, dies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -131,9 +134,9 @@ pub struct Config {
     pub durability: Durability,
 
     // Airhook
-    /// How long an acknowledgement may wait for something to ride on. Less than
-    /// 1 s (after that a 2003 peer speaks up by itself); default 25 ms (as in
-    /// RFC 9000, section 18.2).
+    /// How long an acknowledgement may wait for something to ride on, or a quarter of the round
+    /// trip, if that is less. Less than 1 s (after that a 2003 peer speaks up by itself);
+    /// default 20 ms.
     pub ack_delay: Duration,
     /// How long the first packet to a peer may go unanswered before it is
     /// repeated, as long as it is not known what is usual for the node's peers, or if that
@@ -143,15 +146,26 @@ pub struct Config {
     /// is asked beside, and after eight times they go on without; never longer, however
     /// long round trips are. 1 ms to 60 s; default 300 ms.
     pub initial_probe: Duration,
-    /// The longest that a repetition waits. At least
-    /// [`initial_probe`](Self::initial_probe); default 2 s.
+    /// The longest that a repetition waits while an answer is awaited; eight times that while
+    /// none is. At least [`initial_probe`](Self::initial_probe); default 800 ms, so that after
+    /// an outage of the network all goes on within a second.
     pub max_probe: Duration,
     /// How often an opening is repeated before the peer counts as unreachable.
     /// 1 to 255; default 6.
     pub max_openings: u8,
-    /// How many heartbeats in a row a peer may leave unanswered before its
-    /// session is given up and a new one opened. 1 to 255; default 8.
+    /// How long a peer may leave probes unanswered before its session is given up, and what
+    /// was on its way reported lost. At least 1 s; default 60 s.
+    pub max_silence: Duration,
+    /// How many probes in a row a peer of 2003 may leave unanswered before its session is given
+    /// up and a new one opened, which alone revives some of them. 1 to 255; default 8.
     pub max_heartbeats: u8,
+    /// The largest packet, in bytes, without the headers of UDP and IP. At least
+    /// [`narrow_packet`](Self::narrow_packet); at most and by default 1,450, as in 2003.
+    pub max_packet: usize,
+    /// The largest packet where larger ones get lost while small ones pass, as in tunnels, and
+    /// of those that ask whether a peer is there. 512 to 1,450 bytes; default 1,200 (what every
+    /// path carries that carries QUIC: RFC 9000, section 14).
+    pub narrow_packet: usize,
     /// Connections of one node. 16 to 1,000,000; default 4,096. Beyond it one is
     /// forgotten: of unproven ones, or else of all others, that which was idle longest.
     pub max_connections: usize,
@@ -204,11 +218,14 @@ impl Default for Config {
             first_expiry: Duration::from_secs(15),
             expiry_interval: HOUR,
             durability: Durability::default(),
-            ack_delay: Duration::from_millis(25),
+            ack_delay: Duration::from_millis(20),
             initial_probe: Duration::from_millis(300),
-            max_probe: Duration::from_secs(2),
+            max_probe: Duration::from_millis(800),
             max_openings: 6,
+            max_silence: MINUTE,
             max_heartbeats: 8,
+            max_packet: MAX_PACKET,
+            narrow_packet: 1200,
             max_connections: 4096,
             max_unproven: 256,
             connection_idle: 10 * MINUTE,
@@ -268,6 +285,13 @@ impl Config {
             ((millisecond..=MINUTE).contains(&self.initial_probe), "initial_probe", "1 ms to 60 s"),
             (self.max_probe >= self.initial_probe, "max_probe", "at least initial_probe"),
             (self.max_openings >= 1, "max_openings", "1 to 255"),
+            (self.max_silence >= second, "max_silence", "at least 1 s"),
+            ((512..=MAX_PACKET).contains(&self.narrow_packet), "narrow_packet", "512 to 1,450 bytes"),
+            (
+                (self.narrow_packet..=MAX_PACKET).contains(&self.max_packet),
+                "max_packet",
+                "at least narrow_packet, at most 1,450 bytes",
+            ),
             (self.max_heartbeats >= 1, "max_heartbeats", "1 to 255"),
             ((16..=1_000_000).contains(&self.max_connections), "max_connections", "16 to 1,000,000"),
             ((1..=self.max_connections).contains(&self.max_unproven), "max_unproven", "1 to max_connections"),

@@ -23,17 +23,21 @@
 //! implementations of 2003 left them out when they could, and mistook each other
 //! after restarts.
 
+mod early;
+mod probe;
 mod sessions;
+mod settle;
 mod transmit;
 
 use std::time::Duration;
 
 use rand::Rng;
 
+use self::early::{Early, Overtaken};
 use crate::airhook::flight::{Fate, Flight, Numbers, Token};
 use crate::airhook::packet::Packet;
 use crate::airhook::round_trip::RoundTrip;
-use crate::config::Config;
+use crate::airhook::window::Window;
 use crate::context::Context;
 use crate::random::Random;
 use crate::time::Time;
@@ -62,6 +66,11 @@ const MAX_UNPROVEN_MISSES: usize = 8;
 /// The size of an answer without messages to an unproven sender.
 const MAX_BARE: usize = 4 + 8 + 1 + 1 + MAX_UNPROVEN_MISSES;
 
+/// A peer that bears both sessions in its answer to a packet of ours that does may be one of
+/// 2003 that has just come to know our session. One that then does so again is not: it has seen
+/// that we know that it does.
+const SIGNS: u8 = 2;
+
 /// The layer above a connection: where messages come from and go to.
 pub trait Carrier {
     /// Whether there is a message to send now.
@@ -88,6 +97,8 @@ pub trait Carrier {
 pub enum Verdict {
     /// It was accepted; its messages have been delivered.
     Accepted,
+    /// It came ahead of its turn, and waits a moment for those before it.
+    Held,
     /// It was overtaken by a later one, or repeats one; nothing was delivered.
     Stale,
     /// It speaks of other sessions than ours; at most it is answered.
@@ -142,12 +153,29 @@ pub struct Connection {
     opened: bool,
     /// Leaves out what we always send: an implementation of 2003.
     original: bool,
+    /// The newest accepted packet bore both sessions.
+    bears_both: bool,
+    /// Only packets that bear both sessions are taken: this peer always sends them.
+    strict: bool,
+    /// A packet of ours with both sessions. Where the other side goes on sending both although it
+    /// has seen this one,
+    marked: Option<u16>,
+    /// and this has happened so often, it always sends them.
+    signs: u8,
     /// Puts messages into packets without their number: the C library.
     numbers_omitted: bool,
     /// A call of ours waits for its answer.
     expecting: bool,
     /// A packet is to go out at once, even a bare one.
     answer: bool,
+    /// What goes out next asks whether the other side is there, whatever the window says.
+    probing: bool,
+    /// Large packets do not get through: ours are small.
+    narrow: bool,
+    /// A large one has got through.
+    wide: bool,
+    /// How many large ones in a row have not.
+    large_lost: u8,
     /// The other side has proven itself, and does not know yet that we know.
     proof_due: bool,
     /// Something came that our next packet is the first to acknowledge.
@@ -161,9 +189,19 @@ pub struct Connection {
     /// Messages wait until the other side has proven itself.
     held: bool,
     last_sent: Time,
+    /// When the other side was last heard, or its silence began to count.
+    heard: Time,
     acknowledge_at: Option<Time>,
     probe_at: Option<Time>,
+    /// When what waits to be sent in turn may go.
+    send_at: Option<Time>,
+    /// When packets that came early have waited for long enough.
+    release_at: Option<Time>,
     flight: Option<Box<Flight>>,
+    /// The congestion window, if it is not the usual one of a connection that sends little.
+    window: Option<Box<Window>>,
+    early_packets: Option<Box<Early>>,
+    overtaken: Overtaken,
     /// Of the messages that are settled: those that were lost.
     lost: Numbers,
     candidate: Option<Box<Candidate>>,
@@ -207,9 +245,17 @@ impl Connection {
             guarded: false,
             opened,
             original: false,
+            bears_both: false,
+            strict: false,
+            marked: None,
+            signs: 0,
             numbers_omitted: false,
             expecting: false,
             answer: false,
+            probing: false,
+            narrow: false,
+            wide: false,
+            large_lost: 0,
             news: false,
             proof_due: false,
             credit: 0,
@@ -217,9 +263,15 @@ impl Connection {
             usual: 0,
             held: false,
             last_sent: Time::ZERO,
+            heard: Time::ZERO,
             acknowledge_at: None,
             probe_at: None,
+            send_at: None,
+            release_at: None,
             flight: None,
+            window: None,
+            early_packets: None,
+            overtaken: Overtaken::default(),
             lost: Numbers::default(),
             candidate: None,
         }
@@ -303,10 +355,7 @@ impl Connection {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
     pub fn deadline(&self) -> Option<Time> {
-        match (self.acknowledge_at, self.probe_at) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        [self.acknowledge_at, self.probe_at, self.send_at, self.release_at].into_iter().flatten().min()
     }
 
     // -- input
@@ -322,7 +371,12 @@ impl Connection {
         if !self.proven {
             self.credit = (self.credit + AMPLIFICATION * datagram.len()).min(MAX_CREDIT);
         }
+        let shows_us = packet.observed_session == self.ours;
         let known = packet.session == 0 || packet.session == self.theirs;
+        if self.strict && known && !(shows_us && packet.session == self.theirs) {
+            // Somebody has guessed less than both sessions.
+            return Verdict::Foreign;
+        }
         let agreed = if known {
             self.agree_on_known(packet, ctx, carrier)
         } else {
@@ -332,15 +386,33 @@ impl Connection {
             return Verdict::Foreign;
         }
         // From here on the packet belongs to the session that we know.
-        let shows_us = packet.observed_session == self.ours;
         let ahead = packet.sequence.wrapping_sub(self.newest);
         if !self.fresh && ahead > MAX_AHEAD {
-            return Verdict::Stale;
+            return self.note_stale(packet.sequence, ctx);
         }
+        if !self.fresh && self.proven && ahead > 1 && self.hold_early(packet.sequence, datagram, ctx) {
+            return Verdict::Held;
+        }
+        let verdict = self.take(packet, false, ctx, carrier);
+        self.release(verdict == Verdict::Accepted, ctx, carrier);
+        verdict
+    }
+
+    /// Takes a packet of the session that we know, which is not stale. `late`: it was held.
+    fn take(
+        &mut self,
+        packet: &Packet<'_>,
+        late: bool,
+        ctx: &mut Context<'_>,
+        carrier: &mut impl Carrier,
+    ) -> Verdict {
+        let known = packet.session == 0 || packet.session == self.theirs;
+        let shows_us = packet.observed_session == self.ours;
+        let ahead = packet.sequence.wrapping_sub(self.newest);
         let repeats = !self.fresh && ahead == 0;
         // If one before it was lost, it may be the second that acknowledges something, and
         // says nothing about round trips.
-        let prompt = if self.fresh { packet.sequence <= 1 } else { ahead == 1 };
+        let prompt = !late && if self.fresh { packet.sequence <= 1 } else { ahead == 1 };
         // The observed sequence counts only once its sender has shown our session.
         let counts = self.proven || shows_us;
         let observed = if counts { self.widen(packet.observed_sequence) } else { None };
@@ -373,173 +445,32 @@ impl Connection {
         }
         self.original |= packet.next.is_none() || packet.session == 0;
         self.numbers_omitted |= packet.next.is_none() && packet.messages.count() > 0;
+        if !self.fresh {
+            self.overtaken.step(ahead);
+        }
         self.fresh = false;
         self.newest = packet.sequence;
-        self.silent = 0;
+        self.heard = ctx.now;
+        self.bears_both = shows_us && packet.session == self.theirs;
         if shows_us && !self.proven {
             self.prove(packet, ctx);
         }
+        let progress = observed.is_some_and(|observed| observed != self.observed);
         if let Some(observed) = observed {
-            self.observe(observed, packet.missed, prompt, ctx.now, carrier);
+            self.observe(observed, packet.missed, prompt, ctx, carrier);
         }
         if !repeats {
             packet.messages.iter().for_each(|message| carrier.deliver(message));
             self.expected = next.wrapping_add(packet.messages.count());
         }
         let messages = if repeats { 0 } else { packet.messages.count() };
-        self.schedule_acknowledgement(messages, gap, ctx);
+        self.schedule_acknowledgement(messages, gap, progress, ctx);
         if self.flight.as_ref().is_some_and(|flight| flight.is_empty()) {
             self.flight = None;
+            self.window.take_if(|window| window.is_usual());
         }
-        self.probe_at = None;
-        self.arm_probe(ctx);
+        self.end_silence(carrier);
+        self.arm_probe_after(progress || messages > 0, ctx);
         if repeats { Verdict::Stale } else { Verdict::Accepted }
-    }
-
-    /// The other side has observed our packet `observed`; `prompt`: at once.
-    fn observe(&mut self, observed: u16, missed: &[u8], prompt: bool, now: Time, carrier: &mut impl Carrier) {
-        let oldest = self.next_message.wrapping_sub(self.unsettled() as u8);
-        if let Some(flight) = &mut self.flight {
-            if prompt
-                && observed != self.observed
-                && let Some(sent) = flight.measured(observed)
-            {
-                self.round_trip.measure(now.since(sent));
-            }
-            let mut settle = |token, fate| carrier.settle(token, fate);
-            if self.early_until.is_some() {
-                flight.lose_early(oldest, self.early, missed, &mut settle);
-            }
-            if self.early_until.is_none_or(|until| reaches(observed, until)) {
-                self.early_until = None;
-                flight.observed(observed, oldest, missed, &mut self.lost, &mut settle);
-            }
-        }
-        self.owed = self.owed.filter(|&owed| !reaches(observed, owed));
-        self.observed = observed;
-    }
-
-    /// Decides when what just came is acknowledged.
-    fn schedule_acknowledgement(&mut self, messages: u8, gap: u8, ctx: &Context<'_>) {
-        let now = ctx.now;
-        self.unacknowledged = self.unacknowledged.saturating_add(messages);
-        if !self.proven {
-            // Both sides wait for the sessions to be agreed.
-            self.news |= messages > 0;
-            self.answer = true;
-        } else if gap > 0 || self.unacknowledged >= MAX_UNACKNOWLEDGED {
-            self.acknowledge(Duration::ZERO, now);
-        } else if messages > 0 {
-            self.acknowledge(ctx.config.ack_delay, now);
-        } else if self.owed.is_some() {
-            // Nothing new, but our acknowledgement has not arrived.
-            let again = self.last_sent + self.round_trip.smoothed().unwrap_or(ctx.config.ack_delay);
-            self.answer_at(again.max(now));
-        }
-    }
-
-    /// The next packet acknowledges something new; it goes out after `wait` at the latest.
-    fn acknowledge(&mut self, wait: Duration, now: Time) {
-        self.news = true;
-        if wait.is_zero() {
-            self.answer = true;
-        } else {
-            self.answer_at(now + wait);
-        }
-    }
-
-    fn answer_at(&mut self, at: Time) {
-        self.acknowledge_at = Some(self.acknowledge_at.map_or(at, |before| before.min(at)));
-    }
-
-    /// Whether a message is reported missed that was confirmed before, or never sent.
-    fn is_contradicted(&self, missed: &[u8]) -> bool {
-        let unsettled = self.unsettled();
-        let oldest = self.next_message.wrapping_sub(unsettled as u8);
-        let settled = |number: u8| usize::from(number.wrapping_sub(oldest)) >= unsettled;
-        missed.iter().any(|&number| settled(number) && !self.lost.has(number))
-    }
-
-    /// The low byte of a sequence number of ours, widened to the newest that is
-    /// meant; `None` when it cannot be one between the last observed and the newest.
-    fn widen(&self, low: u8) -> Option<u16> {
-        let newest = self.next_sequence.wrapping_sub(1);
-        let back = u16::from((newest as u8).wrapping_sub(low));
-        (back <= newest.wrapping_sub(self.observed)).then(|| newest.wrapping_sub(back))
-    }
-
-    /// Does what is due at `now`. False when the other side has not answered the
-    /// opening for good: the connection is to be dropped.
-    #[must_use]
-    pub fn handle_timeout(&mut self, ctx: &mut Context<'_>, carrier: &mut impl Carrier) -> bool {
-        if self.acknowledge_at.take_if(|at| *at <= ctx.now).is_some() {
-            self.answer = true;
-        }
-        if self.probe_at.is_some_and(|at| at <= ctx.now) {
-            self.probe_at = None;
-            if !self.is_due() {
-                return true;
-            }
-            self.silent = self.silent.saturating_add(1);
-            if self.proven && self.silent > ctx.config.max_heartbeats {
-                self.restart(ctx.rng, carrier);
-            } else if !self.proven && self.silent > ctx.config.max_openings {
-                return false;
-            }
-            if self.proven
-                && !self.original
-                && carrier.tells_apart()
-                && let Some(flight) = &mut self.flight
-            {
-                // What asks after them may as well bring them (RFC 9002, 6.2.4).
-                flight.lose_oldest(|token, fate| carrier.settle(token, fate));
-            }
-            self.answer = true;
-            self.arm_probe(ctx);
-        }
-        true
-    }
-
-    /// Whether the other side owes us something, so that its silence means a loss.
-    fn is_due(&self) -> bool {
-        let in_flight = self.flight.as_ref().is_some_and(|flight| !flight.is_empty());
-        // An unproven sender asks by itself.
-        (self.proven || self.opened) && (in_flight || self.held || (self.expecting && self.original))
-    }
-
-    fn arm_probe(&mut self, ctx: &Context<'_>) {
-        if self.probe_at.is_some() || !self.is_due() {
-            return;
-        }
-        let config = ctx.config;
-        let mut wait = self.patience(config);
-        let known = self.usual > 0 && Duration::from_micros(self.usual.into()) < config.initial_probe;
-        let early = match self.proven {
-            true if self.original => 0,
-            true => 2,
-            false if known => EARLY_OPENINGS,
-            false => 0,
-        };
-        let doublings = self.silent.saturating_sub(early);
-        if self.proven && self.flight.is_none() {
-            // Only an answer is due, and its sender may still be working on it.
-            wait = wait.max(config.initial_probe);
-        }
-        wait = wait.saturating_mul(1 << doublings.min(16)).min(config.max_probe);
-        // They have not said a word: the last opening is for those of 2003, too.
-        let last = !self.proven && self.silent.saturating_add(1) >= config.max_openings;
-        if (self.original || last) && self.silent > 0 {
-            wait = wait.max(ORIGINAL_PAUSE);
-        }
-        self.probe_at = Some(ctx.now + wait);
-    }
-
-    /// How long to wait for an answer before asking after it.
-    pub fn patience(&self, config: &Config) -> Duration {
-        let initial = match self.usual {
-            0 => config.initial_probe,
-            usual => Duration::from_micros(usual.into()),
-        };
-        self.round_trip.patience(config.ack_delay, initial)
     }
 }

@@ -6,13 +6,11 @@
 use std::collections::VecDeque;
 
 use crate::airhook::packet::MAX_MESSAGES;
+use crate::airhook::window::Settled;
 use crate::time::Time;
 
 /// What the layer above knows a message by: it gets it back when the message is settled.
 pub type Token = u16;
-
-/// So many of the longest messages fit into a packet.
-const MAX_AGAIN: usize = 5;
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +28,8 @@ pub struct Flight {
     base: u16,
     /// Packets from the one with the oldest unsettled message on.
     records: VecDeque<Record>,
+    /// Bytes of those with messages.
+    bytes: usize,
     /// Unsettled messages, oldest first; `None`: already known to be lost.
     tokens: VecDeque<Option<Token>>,
     /// Numbers of messages that never arrived, oldest miss first. Never sorted:
@@ -48,6 +48,19 @@ struct Record {
     next_after: u8,
     /// Whether it is acknowledged promptly, and so measures a round trip.
     measures: bool,
+    /// Its bytes; 0: it has no messages.
+    bytes: u16,
+}
+
+/// What became of packets with messages that the other side has observed, or passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// In bytes.
+    pub settled: Settled,
+    /// One that is larger than what every path carries has arrived.
+    pub large_passed: bool,
+    /// How many such have not.
+    pub large_lost: u8,
 }
 
 /// A set of message numbers.
@@ -98,8 +111,13 @@ impl Flight {
         self.tokens.push_back(Some(token));
     }
 
-    /// The packet `sequence` has gone out.
-    pub fn sent(&mut self, sequence: u16, next_after: u8, measures: bool, now: Time) {
+    /// Bytes of the packets that are on their way with messages.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The packet `sequence` has gone out; `bytes`: its size, if it has messages, or 0.
+    pub fn sent(&mut self, sequence: u16, next_after: u8, bytes: usize, measures: bool, now: Time) {
         self.borne.resize(self.missed.len(), sequence);
         if self.tokens.is_empty() {
             return;
@@ -107,7 +125,10 @@ impl Flight {
         if self.records.is_empty() {
             self.base = sequence;
         }
-        self.records.push_back(Record { sent: now, next_after, measures });
+        // No packet of ours is longer than 1,450 bytes.
+        let bytes = bytes.min(usize::from(u16::MAX)) as u16;
+        self.bytes += usize::from(bytes);
+        self.records.push_back(Record { sent: now, next_after, measures, bytes });
     }
 
     /// When the packet `sequence` went out, if it measures a round trip.
@@ -116,10 +137,10 @@ impl Flight {
         record.measures.then_some(record.sent)
     }
 
-    /// Takes it that the oldest messages were lost, as many as fit into a packet: they are
+    /// Takes it that the oldest messages were lost, `count` of them: they are
     /// to be sent again before the other side can say whether they arrived.
-    pub fn lose_oldest(&mut self, mut settle: impl FnMut(Token, Fate)) {
-        for token in self.tokens.iter_mut().filter(|token| token.is_some()).take(MAX_AGAIN) {
+    pub fn lose_oldest(&mut self, count: usize, mut settle: impl FnMut(Token, Fate)) {
+        for token in self.tokens.iter_mut().filter(|token| token.is_some()).take(count) {
             if let Some(token) = token.take() {
                 settle(token, Fate::Lost);
             }
@@ -148,21 +169,36 @@ impl Flight {
 
     /// The other side has observed our packet `sequence` and reports `missed`:
     /// every message sent up to it, the first of which has the number `oldest`,
-    /// is settled. `lost` is told which of them were lost, and which were not.
+    /// is settled. `lost` is told which of them were lost, and which were not. Packets larger
+    /// than `large` are told apart.
     pub fn observed(
         &mut self,
         sequence: u16,
         oldest: u8,
         missed: &[u8],
+        large: usize,
         lost: &mut Numbers,
         mut settle: impl FnMut(Token, Fate),
-    ) {
+    ) -> Seen {
+        let mut seen = Seen::default();
         let at = usize::from(sequence.wrapping_sub(self.base));
         let Some(record) = self.records.get(at) else {
-            return;
+            return seen;
         };
         let covered = usize::from(record.next_after.wrapping_sub(oldest));
         let missed = Numbers::of(missed);
+        for record in self.records.drain(..=at).filter(|record| record.bytes > 0) {
+            let bytes = usize::from(record.bytes);
+            self.bytes -= bytes;
+            // A packet arrives as a whole, or not at all.
+            if missed.has(record.next_after.wrapping_sub(1)) {
+                seen.settled.lost += u32::from(record.bytes);
+                seen.large_lost = seen.large_lost.saturating_add(u8::from(bytes > large));
+            } else {
+                seen.settled.passed += u32::from(record.bytes);
+                seen.large_passed |= bytes > large;
+            }
+        }
         let mut number = oldest;
         for token in self.tokens.drain(..covered.min(self.tokens.len())) {
             lost.set(number, token.is_none() || missed.has(number));
@@ -171,11 +207,12 @@ impl Flight {
             }
             number = number.wrapping_add(1);
         }
-        self.records.drain(..=at);
         self.base = sequence.wrapping_add(1);
         if self.tokens.is_empty() {
             self.records.clear();
+            self.bytes = 0;
         }
+        seen
     }
 
     /// The other side has observed our packet `sequence`: it has seen the misses

@@ -17,3 +17,4 @@ pub mod mux;
 pub mod packet;
 pub mod round_trip;
 pub mod stream;
+pub mod window;

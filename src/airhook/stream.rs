@@ -203,7 +203,9 @@ impl Carrier for Port<'_> {
         }
         let left = outgoing.bytes.len() - outgoing.cut;
         let length = left.min(room.saturating_sub(NUMBER)).min(MAX_SEGMENT);
-        if length == 0 || length < left.min(MIN_SEGMENT) || outgoing.segments.len() >= MAX_CUT {
+        // Where more is to be sent than may be unconfirmed, message numbers are what is scarce.
+        let least = if left > MAX_CUT * MAX_SEGMENT { MAX_SEGMENT } else { left.min(MIN_SEGMENT) };
+        if length == 0 || length < least || outgoing.segments.len() >= MAX_CUT {
             return None;
         }
         let number = stream.next_out;

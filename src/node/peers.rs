@@ -165,7 +165,7 @@ impl Peers {
             Method::FindNode { .. } | Method::FindValue { .. } | Method::OfferValues { .. }
                 if !self.mux.is_proven(connection) =>
             {
-                opening_length(ctx.config.k, addr.is_ipv4())
+                opening_length(ctx.config, addr.is_ipv4())
             }
             _ => 0,
         };
@@ -352,13 +352,16 @@ impl Peers {
 
 /// How long a request in the first packet to a stranger must be, without its frame, for an
 /// answer with K contacts to be no longer than three times the packet.
-fn opening_length(k: usize, ipv4: bool) -> usize {
+fn opening_length(config: &Config, ipv4: bool) -> usize {
     // What a contact takes at the most: a host of 15 characters, or of 39.
     let contact = if ipv4 { 66 } else { 90 };
     // The answer: its K contacts and its sender, 64 bytes of its other keys, its frame.
-    let answer = (k + 1) * contact + 64 + 7;
+    let answer = (config.k + 1) * contact + 64 + 7;
     // Around both: a packet's header, and three bytes for each message in it.
     let packet = |body: usize| 13 + body + 3 * body.div_ceil(253);
     let frame = 5;
-    packet(answer).div_ceil(3).saturating_sub(packet(0) + 3 + frame).min(1200)
+    packet(answer)
+        .div_ceil(3)
+        .saturating_sub(packet(0) + 3 + frame)
+        .min(config.narrow_packet - packet(0) - 5 * 3)
 }

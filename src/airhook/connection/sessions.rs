@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
+use super::early::Overtaken;
 use super::{Candidate, Carrier, Connection, MAX_AHEAD, MAX_AHEAD_REFUSALS, random_session, usual_session};
 use crate::airhook::flight::Numbers;
 use crate::airhook::packet::{Messages, Packet};
@@ -140,6 +141,9 @@ impl Connection {
         self.news = false;
         self.unacknowledged = 0;
         self.acknowledge_at = None;
+        self.early_packets = None;
+        self.release_at = None;
+        self.overtaken = Overtaken::default();
         if let Some(flight) = &mut self.flight {
             flight.forget_missed();
         }
@@ -162,7 +166,11 @@ impl Connection {
         self.guarded = true;
         self.credit = 0;
         self.probe_at = None;
+        self.send_at = None;
         self.flight = None;
+        self.window = None;
+        (self.strict, self.marked, self.signs, self.bears_both) = (false, None, 0, false);
+        (self.wide, self.large_lost, self.probing) = (false, 0, false);
         self.lost = Numbers::default();
         self.candidate = None;
         self.forget_incoming(carrier);
@@ -172,6 +180,13 @@ impl Connection {
     /// The other side has shown our session.
     pub(super) fn prove(&mut self, packet: &Packet<'_>, ctx: &Context<'_>) {
         self.proven = true;
+        if self.flight.is_none()
+            && self.last_sent != Time::ZERO
+            && self.widen(packet.observed_sequence) == Some(self.next_sequence.wrapping_sub(1))
+        {
+            // Our newest packet was answered at once, since it showed our session.
+            self.round_trip.measure(ctx.now.since(self.last_sent));
+        }
         self.held = false;
         self.proof_due = true;
         if std::mem::take(&mut self.guarded) {
@@ -180,7 +195,7 @@ impl Connection {
         }
         // That it may know that we know: a Python peer takes our first messages only
         // then, and those in doubt wait for it. Who sends messages can wait.
-        let wait = if packet.messages.count() == 0 { Duration::ZERO } else { ctx.config.ack_delay };
+        let wait = if packet.messages.count() == 0 { Duration::ZERO } else { self.ack_delay(ctx) };
         self.acknowledge(wait, ctx.now);
     }
 }

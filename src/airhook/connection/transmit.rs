@@ -2,14 +2,18 @@
 
 use super::{Carrier, Connection, MAX_AHEAD, MAX_AHEAD_MESSAGES, MAX_BARE};
 use crate::airhook::packet::{MAX_MESSAGE, MAX_MESSAGES, MAX_PACKET, Messages, Packet};
+use crate::airhook::window::Window;
+use crate::config::Config;
 use crate::context::Context;
+use crate::time::Time;
 
 impl Connection {
     /// Whether [`transmit`](Self::transmit) has something to say now.
     pub fn wants_to_send(&self, carrier: &impl Carrier) -> bool {
         self.candidate.as_ref().is_some_and(|candidate| candidate.challenge)
             || (self.ahead() < MAX_AHEAD
-                && (self.may_answer() || (carrier.ready() && self.room_for_messages() > 0)))
+                && (self.may_answer()
+                    || (self.send_at.is_none() && carrier.ready() && self.room_for_messages() > 0)))
     }
 
     /// Appends the next packet to `out`, if there is something to say now.
@@ -24,7 +28,11 @@ impl Connection {
         }
         let start = out.len();
         let sequence = self.next_sequence;
-        let room = self.room_for_messages();
+        self.rest(ctx);
+        let mut room = self.room_for_messages().min(self.packet_size(ctx.config));
+        if self.send_at.is_some() && !self.answer {
+            room = 0;
+        }
         Packet {
             observed_sequence: self.observed_byte(),
             sequence,
@@ -44,25 +52,77 @@ impl Connection {
             return false;
         }
         self.next_sequence = sequence.wrapping_add(1);
+        let size = out.len() - start;
+        if messages > 0 {
+            self.pace(size, ctx.now);
+        }
         if let Some(flight) = &mut self.flight {
-            // Only messages are acknowledged promptly, and everything before the proof.
-            let measures = messages > 0 || !self.proven;
-            flight.sent(sequence, self.next_message, measures, ctx.now);
+            // Acknowledged promptly is what calls for an answer, and everything before the proof;
+            // a peer of 2003 acknowledges our answers when it next has something to say.
+            let measures = if self.proven { messages > 0 && (self.expecting || self.strict) } else { true };
+            flight.sent(sequence, self.next_message, if messages > 0 { size } else { 0 }, measures, ctx.now);
+        }
+        if self.marked.is_none() && !self.strict && self.proven && self.bears_both {
+            self.marked = Some(sequence);
         }
         if std::mem::take(&mut self.news) {
             self.owed = Some(sequence);
         }
         self.answer = false;
+        self.probing = false;
         self.proof_due = false;
         self.acknowledge_at = None;
         self.unacknowledged = 0;
-        self.credit = self.credit.saturating_sub(out.len() - start);
+        self.credit = self.credit.saturating_sub(size);
         self.last_sent = ctx.now;
         if messages > 0 {
             self.probe_at = None;
         }
         self.arm_probe(ctx);
+        self.wait_for_turn(carrier, ctx.now);
         true
+    }
+
+    /// A packet of so many bytes, with messages, goes out.
+    fn pace(&mut self, size: usize, now: Time) {
+        // One packet at a time needs no window.
+        let in_flight = self.in_flight();
+        if self.window.is_none() && in_flight > 0 {
+            self.window = Some(Box::new(Window::new(self.next_sequence, now)));
+        }
+        if let Some(window) = &mut self.window {
+            window.sent(size, self.round_trip.smoothed(), now);
+        }
+    }
+
+    /// Notes what keeps back what there is to send.
+    fn wait_for_turn(&mut self, carrier: &impl Carrier, now: Time) {
+        let in_flight = self.in_flight();
+        if let Some(window) = &mut self.window
+            && carrier.ready()
+        {
+            if !window.has_room(in_flight) {
+                window.note_limited();
+            } else if self.send_at.is_none() {
+                self.send_at = window.waits_until(now);
+            }
+        }
+    }
+
+    /// What was known of the path is worth less after a pause.
+    fn rest(&mut self, ctx: &Context<'_>) {
+        let idle = ctx.now.since(self.last_sent);
+        let patience = self.patience(ctx.config);
+        if let Some(window) = &mut self.window
+            && self.flight.as_ref().is_none_or(|flight| flight.bytes() == 0)
+        {
+            window.rest(idle, patience);
+        }
+    }
+
+    /// Bytes that are on their way.
+    fn in_flight(&self) -> usize {
+        self.flight.as_ref().map_or(0, |flight| flight.bytes())
     }
 
     /// Puts messages into the packet that begins at `start`, up to `room` bytes in all.
@@ -110,10 +170,24 @@ impl Connection {
         let limit = if self.unsettled() == 0 { MAX_AHEAD } else { MAX_AHEAD_MESSAGES };
         if self.held || self.ahead() >= limit || self.unsettled() >= MAX_MESSAGES {
             0
-        } else if self.proven || (self.opened && self.next_message == 0) {
+        } else if self.proven {
+            let in_flight = self.in_flight();
+            let fits = self.probing
+                || match &self.window {
+                    Some(window) => window.has_room(in_flight),
+                    None => true,
+                };
+            if fits { MAX_PACKET } else { 0 }
+        } else if self.opened && self.next_message == 0 {
             MAX_PACKET
         } else {
             self.credit.min(MAX_PACKET)
         }
+    }
+
+    /// How large a packet may be for the path, as far as that is known.
+    fn packet_size(&self, config: &Config) -> usize {
+        // Who asks whether the other side is there must not fail for that.
+        if self.narrow || self.probing || !self.proven { config.narrow_packet } else { config.max_packet }
     }
 }
