@@ -92,7 +92,10 @@ impl Connection {
             // Both sides wait for the sessions to be agreed.
             self.news |= messages > 0;
             self.answer = true;
-        } else if gap > 0 || self.unacknowledged >= if self.missed() == 0 { MAX_UNACKNOWLEDGED } else { MAX_UNACKNOWLEDGED / 4 } {
+        } else if gap > 0
+            || self.unacknowledged
+                >= if self.missed() == 0 { MAX_UNACKNOWLEDGED } else { MAX_UNACKNOWLEDGED / 4 }
+        {
             self.acknowledge(Duration::ZERO, now);
         } else if messages > 0 {
             self.acknowledge(self.ack_delay(ctx), now);
