@@ -207,7 +207,8 @@ pub struct Host {
     last: Option<u64>,
     found: HashSet<u64>,
     doubted: bool,
-    calls: u32,
+    /// Over which connection each call went.
+    calls: Vec<Key>,
     failed: HashSet<Key>,
 }
 
@@ -317,7 +318,7 @@ impl End for Host {
             last: None,
             found,
             doubted: false,
-            calls: 0,
+            calls: Vec::new(),
             failed,
         }
     }
@@ -351,11 +352,11 @@ impl End for Host {
         let mut ctx = self.world.context();
         if expecting {
             let key = self.mux.connect(&mut ctx, self.peer);
-            self.calls += 1;
-            self.mux.expect(&mut ctx, key, Key::new(self.calls, 7));
-        } else if let Some(key) = self.key {
-            for call in 1..=self.calls {
-                self.mux.expect_no_more(&mut ctx, key, Key::new(call, 7));
+            self.calls.push(key);
+            self.mux.expect(&mut ctx, key, Key::new(self.calls.len() as u32, 7));
+        } else {
+            for (call, &key) in self.calls.iter().enumerate() {
+                self.mux.expect_no_more(&mut ctx, key, Key::new(call as u32 + 1, 7));
             }
         }
     }
@@ -374,7 +375,7 @@ impl End for Host {
 
     fn check(&mut self) {
         while let Some((call, _)) = self.mux.poll_failed() {
-            assert!(call.place() <= self.calls as usize && self.failed.insert(call), "a call failed twice");
+            assert!(call.place() <= self.calls.len() && self.failed.insert(call), "a call failed twice");
         }
         assert!(self.mux.len() <= 1);
         assert!(self.world.wheel.len() <= self.mux.len() + 1);
