@@ -118,7 +118,7 @@ impl Target {
                 }
             },
         }
-        if self.peers[at].session % 2 == 0 {
+        if self.peers[at].session.is_multiple_of(2) {
             self.output();
         }
         self.check();
