@@ -147,7 +147,7 @@ pub struct Config {
     /// long round trips are. 1 ms to 60 s; default 300 ms.
     pub initial_probe: Duration,
     /// The longest that a repetition waits while an answer is awaited; forty times that while
-    /// none is. At least [`initial_probe`](Self::initial_probe); default 800 ms, so that after
+    /// none is. At least [`initial_probe`](Self::initial_probe); default 600 ms, so that after
     /// an outage of the network all goes on within a second.
     pub max_probe: Duration,
     /// How often an opening is repeated before the peer counts as unreachable.
@@ -240,7 +240,7 @@ impl Default for Config {
             durability: Durability::default(),
             ack_delay: Duration::from_millis(20),
             initial_probe: Duration::from_millis(300),
-            max_probe: Duration::from_millis(800),
+            max_probe: Duration::from_millis(600),
             max_openings: 6,
             max_silence: MINUTE,
             max_heartbeats: 10,

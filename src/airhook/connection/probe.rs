@@ -143,8 +143,8 @@ impl Connection {
             config.max_probe
         } else if self.expecting {
             // After an outage a second is enough for one to arrive, its answer, and what was
-            // lost, up to round trips of 400 ms.
-            config.max_probe.min(Duration::from_secs(1).saturating_sub(trip * 3 / 2)).max(trip)
+            // lost, up to round trips of 300 ms.
+            config.max_probe.min(Duration::from_secs(1).saturating_sub(trip * 2)).max(trip)
         } else {
             config.max_probe.saturating_mul(IDLY)
         }

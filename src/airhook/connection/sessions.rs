@@ -77,7 +77,9 @@ impl Connection {
             }
             (false, false) => {
                 // What speaks to an earlier life of ours is answered by our session alone:
-                // that makes all others start over.
+                // that makes all others start over. And who has heard two sessions takes nothing
+                // before one shows ours: what was said to the first may yet be acted on.
+                self.guarded |= self.theirs != 0;
                 self.learn(if shows_other { 0 } else { packet.session }, carrier);
                 !(shows_other || self.guarded) || self.refuse(ctx.now)
             }
