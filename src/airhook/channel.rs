@@ -1,9 +1,12 @@
 //! What a connection carries for the layer above: a stream of bytes, or single messages.
 
+use std::collections::VecDeque;
+
 use crate::airhook::connection::Carrier;
+use crate::airhook::flight::Fate;
 
 /// Both directions of what one connection carries. [`Stream`](crate::airhook::stream::Stream)
-/// is one.
+/// and [`Messages`](crate::airhook::messages::Messages) are such.
 ///
 /// What arrives goes into an inbox of the caller's, behind what had come before and was not
 /// used up; the caller uses what it can and gives the rest back.
@@ -17,8 +20,19 @@ pub trait Channel: Default {
     /// `limit` messages that wait for an earlier one.
     fn port<'a>(&'a mut self, inbox: &'a mut Vec<u8>, limit: usize) -> Self::Port<'a>;
 
-    /// Queues bytes to be sent.
-    fn write(&mut self, bytes: &[u8]);
+    /// Whether so many bytes can be written at once.
+    fn fits(length: usize) -> bool;
+
+    /// What stands in an inbox, in the pieces in which it is of use.
+    fn pieces(inbox: &[u8]) -> impl Iterator<Item = &[u8]>;
+
+    /// Queues bytes to be sent; what does not [fit](Self::fits) is lost at once. A ticket, a
+    /// number of the caller's choice, comes back once from [`poll_fate`](Self::poll_fate):
+    /// when the other side has confirmed all of these bytes, or they are lost with the session.
+    fn write(&mut self, bytes: &[u8], ticket: Option<u64>);
+
+    /// A ticket whose bytes have been settled, and how.
+    fn poll_fate(&mut self) -> Option<(u64, Fate)>;
 
     /// How many bytes are kept for this channel, both ways, with the places that hold them.
     fn buffered(&self) -> usize;
@@ -52,4 +66,24 @@ pub trait Channel: Default {
 
     /// Whether the other side has sent what cannot be.
     fn is_broken(&self) -> bool;
+}
+
+/// Tickets that are settled and have not been asked for. Takes no room while there are none.
+#[derive(Debug, Default)]
+pub struct Settled(Option<Box<VecDeque<(u64, Fate)>>>);
+
+impl Settled {
+    /// What this ticket stood for has been settled.
+    pub fn push(&mut self, ticket: u64, fate: Fate) {
+        self.0.get_or_insert_default().push_back((ticket, fate));
+    }
+
+    /// The one that was settled first.
+    pub fn pop(&mut self) -> Option<(u64, Fate)> {
+        let settled = self.0.as_mut()?.pop_front();
+        if settled.is_none() {
+            self.0 = None;
+        }
+        settled
+    }
 }

@@ -13,6 +13,7 @@ pub mod channel;
 pub mod connection;
 pub mod flight;
 pub mod lru;
+pub mod messages;
 pub mod mux;
 pub mod packet;
 pub mod round_trip;

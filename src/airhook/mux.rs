@@ -5,6 +5,7 @@
 //! streams by sum. To make room, the connection that was idle longest goes,
 //! those to unproven senders first.
 
+mod delivery;
 mod patience;
 mod room;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 use rand::Rng;
 use slab::Slab;
 
+use self::delivery::{Reports, Watch};
 use crate::airhook::channel::Channel;
 use crate::airhook::connection::{Connection, Verdict};
 use crate::airhook::lru::{Class, Link, Lists};
@@ -68,6 +70,7 @@ pub struct Mux<C = Stream> {
     usual: RoundTrip,
     /// Calls that were lost with their session.
     failed: Vec<(Key, CallError)>,
+    reports: Reports,
     traffic: Traffic,
 }
 
@@ -83,6 +86,7 @@ struct Entry<C> {
     local: Option<IpAddr>,
     /// Calls that wait for an answer from this peer.
     calls: Vec<Key>,
+    watch: Watch,
     connection: Connection,
     channel: C,
 }
@@ -115,6 +119,7 @@ impl<C: Channel> Mux<C> {
             idle: None,
             usual: RoundTrip::default(),
             failed: Vec::new(),
+            reports: Reports::default(),
             traffic: Traffic::default(),
         }
     }
@@ -334,13 +339,17 @@ impl<C: Channel> Mux<C> {
         }
     }
 
-    /// Queues bytes for a peer. False when the connection is gone.
-    pub fn send(&mut self, ctx: &mut Context<'_>, key: Key, bytes: &[u8]) -> bool {
+    /// Queues bytes for a peer. False when the connection is gone. A ticket comes back from
+    /// [`poll_fate`](Self::poll_fate).
+    pub fn send(&mut self, ctx: &mut Context<'_>, key: Key, bytes: &[u8], ticket: Option<u64>) -> bool {
         let Some(entry) = self.get_mut(key) else {
             return false;
         };
-        entry.channel.write(bytes);
-        self.buffered += bytes.len();
+        let before = entry.channel.buffered();
+        entry.channel.write(bytes, ticket);
+        let after = entry.channel.buffered();
+        self.buffered = self.buffered + after - before;
+        self.report(ctx, key, false);
         self.touch(ctx, key);
         // What strangers may never fetch does not take the room of others.
         self.forget_strangers(ctx, key);
@@ -370,8 +379,9 @@ impl<C: Channel> Mux<C> {
 
     /// Forgets all connections, and takes back their timers.
     pub fn clear(&mut self, ctx: &mut Context<'_>) {
-        for entry in &mut self.entries {
-            ctx.disarm(&mut entry.1.timer);
+        for (index, entry) in &mut self.entries {
+            ctx.disarm(&mut entry.timer);
+            self.reports.gone(Key { index: index as u32, generation: entry.generation }, entry);
         }
         ctx.disarm(&mut self.idle);
         self.entries.clear();
@@ -452,6 +462,7 @@ impl<C: Channel> Mux<C> {
             timer: None,
             local: None,
             calls: Vec::new(),
+            watch: Watch::default(),
             connection,
             channel: C::default(),
         });
@@ -478,6 +489,7 @@ impl<C: Channel> Mux<C> {
         self.by_addr.remove(&entry.addr);
         self.buffered -= entry.channel.buffered();
         ctx.disarm(&mut entry.timer);
+        self.reports.gone(key, &mut entry);
         self.failed.extend(entry.calls.into_iter().map(|call| (call, CallError::Unreachable)));
     }
 
@@ -513,12 +525,14 @@ impl<C: Channel> Mux<C> {
             return;
         };
         let after = entry.channel.buffered();
-        if entry.channel.take_restarted() {
+        let restarted = entry.channel.take_restarted();
+        if restarted {
             let lost = std::mem::take(&mut entry.calls);
             entry.connection.set_expecting(false, ctx);
             self.failed.extend(lost.into_iter().map(|call| (call, CallError::Reset)));
         }
         self.buffered = self.buffered + after - before;
+        self.report(ctx, key, restarted);
         self.queue_if_ready(key);
         self.arm(ctx, key);
     }

@@ -321,7 +321,7 @@ impl Peers {
     ) -> R {
         let mut buffer = std::mem::take(ctx.buffer);
         let result = write(&mut buffer);
-        self.mux.send(ctx, connection, &buffer);
+        self.mux.send(ctx, connection, &buffer, None);
         buffer.clear();
         *ctx.buffer = buffer;
         result
