@@ -18,6 +18,7 @@ use std::time::Duration;
 use rand::Rng;
 use slab::Slab;
 
+pub use self::delivery::Change;
 use self::delivery::{Reports, Watch};
 use crate::airhook::channel::Channel;
 use crate::airhook::connection::{Connection, Verdict};
