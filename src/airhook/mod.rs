@@ -133,6 +133,8 @@ pub mod round_trip;
 pub mod stream;
 
 #[doc(inline)]
+pub use channel::Channel;
+#[doc(inline)]
 pub use endpoint::{Endpoint, Event, SendError};
 #[doc(inline)]
 pub use messages::Messages;
