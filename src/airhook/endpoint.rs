@@ -63,7 +63,8 @@ pub enum Event {
     Confirmed(SocketAddr, u64),
     /// What was sent with this ticket is lost with its session. Some of it, or all, may have arrived.
     Lost(SocketAddr, u64),
-    /// There is room in the queue again after a [`SendError::Full`]: half of it is free.
+    /// There is room in the queue again: half of it is free, after a [`SendError::Full`], or as
+    /// much as [`Endpoint::want_room`] asked for.
     Writable(SocketAddr),
     /// The session has ended: the peer has started afresh, or has not been heard for too
     /// long. What was under way is lost, both ways, and both streams begin anew; what is
@@ -229,7 +230,7 @@ impl<C: Channel> Endpoint<C> {
         let mut ctx = context!(self, now);
         let key = self.mux.connect(&mut ctx, peer);
         let result = if self.mux.unconfirmed(key) + bytes.len() > MAX_QUEUED {
-            self.mux.want_room(key, MAX_QUEUED / 2);
+            self.mux.want_room(&ctx, key, MAX_QUEUED / 2);
             Err(SendError::Full)
         } else {
             self.mux.send(&mut ctx, key, bytes, ticket);
@@ -237,6 +238,16 @@ impl<C: Channel> Endpoint<C> {
         };
         self.note_changes(now);
         result
+    }
+
+    /// Asks for an [`Event::Writable`] once at most `bytes` are [unconfirmed](Self::unconfirmed),
+    /// for programs that keep less in the queue than it holds.
+    pub fn want_room(&mut self, now: Time, peer: SocketAddr, bytes: usize) {
+        if let Some(key) = self.mux.find(&plain(peer)) {
+            let ctx = context!(self, now);
+            self.mux.want_room(&ctx, key, bytes);
+            self.note_changes(now);
+        }
     }
 
     /// Says that the program waits for something of this peer, or waits no longer. While it

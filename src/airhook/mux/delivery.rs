@@ -98,9 +98,10 @@ impl<C: Channel> Mux<C> {
     }
 
     /// Has a change reported once at most `bytes` are unconfirmed.
-    pub fn want_room(&mut self, key: Key, bytes: usize) {
+    pub fn want_room(&mut self, ctx: &Context<'_>, key: Key, bytes: usize) {
         if let Some(entry) = self.get_mut(key) {
             entry.watch.room = Some(u32::try_from(bytes).unwrap_or(u32::MAX));
+            self.report(ctx, key, false);
         }
     }
 
