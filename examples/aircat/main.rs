@@ -6,6 +6,7 @@ mod airhook;
 use std::io::{self, BufRead, Read, Write, stderr, stdin, stdout};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -112,6 +113,8 @@ struct Cat {
     counts: Counts,
     /// The last message printed was the beginning of a longer line.
     open_line: bool,
+    /// It must outlive the thread that uses it: what it has said would be lost with it.
+    _waker: Arc<Waker>,
     _signals: Box<dyn std::any::Any>,
 }
 
@@ -142,7 +145,8 @@ impl Cat {
             .map_err(|e| cannot_start(format!("{local}: {e}")))?;
         link.endpoint.connect(link.now(), peer);
         let (sender, input) = mpsc::sync_channel(AHEAD);
-        let waker = Waker::new(poll.registry(), INPUT).map_err(cannot_start)?;
+        let waker = Arc::new(Waker::new(poll.registry(), INPUT).map_err(cannot_start)?);
+        let _waker = Arc::clone(&waker);
         thread::spawn(move || {
             read_input(&sender, &waker);
             // First it ends, then the program is told.
@@ -159,6 +163,7 @@ impl Cat {
             until: None,
             counts: Counts::default(),
             open_line: false,
+            _waker,
             _signals: Box::new(signals),
         })
     }

@@ -42,6 +42,9 @@ impl Flow {
     pub fn new(tcp: TcpStream, peer: SocketAddr, number: u32, connecting: bool) -> Flow {
         // Small pieces are not held back: the way is long enough.
         let _ = tcp.set_nodelay(true);
+        // Whatever ends it before its end, be it the end of this process: its program is to
+        // see that it failed.
+        let _ = socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
         Flow {
             tcp,
             peer,
@@ -160,8 +163,8 @@ impl Flow {
         self.ended && self.shut
     }
 
-    /// Closes the connection so that its program sees that it failed.
-    pub fn abort(self) {
-        let _ = socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+    /// Closes a connection that has come to its end. (If it is just dropped, it has failed.)
+    pub fn close(self) {
+        let _ = socket2::SockRef::from(&self.tcp).set_linger(None);
     }
 }

@@ -129,7 +129,10 @@ impl Proxy {
                 match event.token() {
                     SOCKET => self.link.handle(event, self.poll.registry()),
                     LISTENER => self.acceptable = true,
-                    SIGNAL => return Ok(()),
+                    SIGNAL => {
+                        self.leave();
+                        return Ok(());
+                    }
                     Token(token) => self.handle_flow(token - FIRST, event),
                 }
             }
@@ -143,6 +146,15 @@ impl Proxy {
             self.take_events();
             self.ping();
         }
+    }
+
+    /// Has all connections end at the other sides, too.
+    fn leave(&mut self) {
+        let flows: Vec<_> = self.flows.iter().map(|(_, flow)| (flow.peer, flow.number)).collect();
+        for (peer, number) in flows {
+            self.say(peer, Frame::Reset(number));
+        }
+        self.link.transmit(self.poll.registry());
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -356,7 +368,7 @@ impl Proxy {
         let Some(flow) = self.flows.get_mut(key) else { return };
         if flow.is_done() {
             log::info!("{peer} {number}: done");
-            return self.remove_flow(key);
+            return self.close_flow(key);
         }
         if flow.wants_to_read()
             && !flow.lined_up
@@ -399,7 +411,7 @@ impl Proxy {
             self.buffer = buffer;
             let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.number == number) else { continue };
             if flow.is_done() {
-                self.remove_flow(key);
+                self.close_flow(key);
             } else if flow.wants_to_read() && !flow.lined_up {
                 flow.lined_up = true;
                 if let Some(session) = self.sessions.get_mut(&peer) {
@@ -421,13 +433,14 @@ impl Proxy {
 
     /// Ends a TCP connection so that its program sees that it failed.
     fn drop_flow(&mut self, key: usize) {
-        if let Some(flow) = self.take_flow(key) {
-            flow.abort();
-        }
+        self.take_flow(key);
     }
 
-    fn remove_flow(&mut self, key: usize) {
-        self.take_flow(key);
+    /// Closes a TCP connection that has come to its end.
+    fn close_flow(&mut self, key: usize) {
+        if let Some(flow) = self.take_flow(key) {
+            flow.close();
+        }
     }
 
     fn take_flow(&mut self, key: usize) -> Option<Flow> {
