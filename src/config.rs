@@ -153,11 +153,20 @@ pub struct Config {
     /// session is given up and a new one opened. 1 to 255; default 8.
     pub max_heartbeats: u8,
     /// Connections of one node. 16 to 1,000,000; default 4,096. Beyond it one is
-    /// forgotten: of unproven ones, or else of all others, that which was idle longest.
+    /// forgotten: of unproven ones, or else of all others, that which was idle longest, those
+    /// to peers that leave out session ids last.
     pub max_connections: usize,
     /// Of these, how many may be open to senders who have not shown that they
-    /// receive our answers. 1 to `max_connections`; default 256.
+    /// receive our answers. 1 to `max_connections`; default 256. Others are answered without
+    /// keeping anything, and their requests taken when they have shown it.
     pub max_unproven: usize,
+    /// Connections to one block of addresses, a /24 of IPv4 or a /64 of IPv6. A stranger from
+    /// there is not answered beyond it; to half of it, one that has not shown that he receives
+    /// our answers is remembered. Those that this node opens are counted, and go on to four
+    /// times as many. 1 to 1,000,000; default 256.
+    pub max_per_block: usize,
+    /// Whether that goes for loopback addresses, too. Default: no.
+    pub limit_loopback: bool,
     /// An idle connection is forgotten after this long. At least 1 s; default
     /// 10 min.
     pub connection_idle: Duration,
@@ -168,10 +177,21 @@ pub struct Config {
     /// 255 to 32,768; default 1,024. More resets the session.
     pub reorder_limit: usize,
 
+    /// Bytes queued for one peer, or sent and not confirmed; what would exceed it is refused. At
+    /// least room for two of the longest messages, twice
+    /// [`max_message_size`](Self::max_message_size) and 14 bytes; default 1 MiB.
+    pub max_queued: usize,
     /// Bytes that a node keeps for the streams of all its peers: queued answers,
     /// and messages of which not all has come. At least 256 KiB; default 16 MiB.
-    /// Beyond it, what would add to it is given up.
+    /// Beyond it, what would add to it is given up: of what is to be sent, only up to 2 KiB
+    /// are queued for each peer for whom nothing is.
     pub max_buffered: usize,
+    /// Of these, bytes of messages of which not all has come; beyond it, that which has been
+    /// incomplete for longest is given up. At least 128 KiB; default 8 MiB.
+    pub max_unfinished: usize,
+    /// The same for one sender who has not shown that it receives our answers. At least
+    /// 1 KiB; default 16 KiB, more than anybody sends before he has an answer.
+    pub max_unfinished_unproven: usize,
 
     // For tests
     /// The share of arriving datagrams that are thrown away, from 0 to 1, to see
@@ -211,10 +231,15 @@ impl Default for Config {
             max_heartbeats: 8,
             max_connections: 4096,
             max_unproven: 256,
+            max_per_block: 256,
+            limit_loopback: false,
             connection_idle: 10 * MINUTE,
             lasting_idle: DAY,
             reorder_limit: 1024,
+            max_queued: 1024 * 1024,
             max_buffered: 16 * 1024 * 1024,
+            max_unfinished: 8 * 1024 * 1024,
+            max_unfinished_unproven: 16 * 1024,
             inbound_loss: 0.0,
         }
     }
@@ -271,10 +296,18 @@ impl Config {
             (self.max_heartbeats >= 1, "max_heartbeats", "1 to 255"),
             ((16..=1_000_000).contains(&self.max_connections), "max_connections", "16 to 1,000,000"),
             ((1..=self.max_connections).contains(&self.max_unproven), "max_unproven", "1 to max_connections"),
+            ((1..=1_000_000).contains(&self.max_per_block), "max_per_block", "1 to 1,000,000"),
             (self.connection_idle >= second, "connection_idle", "at least 1 s"),
             (self.lasting_idle >= self.connection_idle, "lasting_idle", "at least connection_idle"),
             ((255..=32_768).contains(&self.reorder_limit), "reorder_limit", "255 to 32,768"),
+            (
+                self.max_queued / 2 >= self.max_message_size.saturating_add(7),
+                "max_queued",
+                "at least twice max_message_size and 14 bytes",
+            ),
             (self.max_buffered >= 256 * 1024, "max_buffered", "at least 256 KiB"),
+            (self.max_unfinished >= 128 * 1024, "max_unfinished", "at least 128 KiB"),
+            (self.max_unfinished_unproven >= 1024, "max_unfinished_unproven", "at least 1 KiB"),
             ((0.0..=1.0).contains(&self.inbound_loss), "inbound_loss", "0 to 1"),
         ];
         match checks.into_iter().find(|(holds, ..)| !holds) {

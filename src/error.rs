@@ -94,13 +94,52 @@ impl From<StoreError> for StartError {
     }
 }
 
+/// Why a message could not be queued for a peer; nothing of it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// The connection is gone, or could not be made: its address block has as many as it may
+    /// ([`Config::max_per_block`](crate::Config::max_per_block)).
+    Closed,
+    /// Too much waits already: for this peer
+    /// ([`Config::max_queued`](crate::Config::max_queued)), or for all
+    /// ([`Config::max_buffered`](crate::Config::max_buffered)). There is room when some of it
+    /// has been confirmed.
+    Full {
+        /// Bytes that wait.
+        queued: usize,
+        /// How many may.
+        limit: usize,
+    },
+    /// No message can have that length; or so many bytes of a stream are never queued at once.
+    Length,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendError::Closed => f.write_str("there is no connection"),
+            SendError::Full { queued, limit } => {
+                write!(f, "the queue is full: {queued} of {limit} bytes")
+            }
+            SendError::Length => f.write_str("so many bytes cannot be sent at once"),
+        }
+    }
+}
+
+impl std::error::Error for SendError {}
+
 /// Why one request to one peer failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError {
     /// No answer within [`Config::request_timeout`](crate::Config::request_timeout).
     Timeout,
-    /// The peer could not be reached at all, or was forgotten to make room.
+    /// The peer could not be reached at all.
     Unreachable,
+    /// Its connection was forgotten to make room for others, before it could answer
+    /// ([`Config::max_connections`](crate::Config::max_connections)). Not the peer's fault.
+    Forgotten,
+    /// The request was not even queued. Not the peer's fault.
+    NotSent(SendError),
     /// The peer restarted, so that the request is lost.
     Reset,
     /// The peer answered with an error; its text, or its number as text.
@@ -116,6 +155,8 @@ impl fmt::Display for CallError {
         match self {
             CallError::Timeout => f.write_str("no answer in time"),
             CallError::Unreachable => f.write_str("the peer cannot be reached"),
+            CallError::Forgotten => f.write_str("the connection was forgotten to make room for others"),
+            CallError::NotSent(why) => write!(f, "the request was not sent: {why}"),
             CallError::Reset => f.write_str("the peer restarted"),
             CallError::Refused(why) => write!(f, "the peer refused: {why}"),
             CallError::WrongId => f.write_str("another node answered at that address"),
@@ -125,6 +166,13 @@ impl fmt::Display for CallError {
 }
 
 impl std::error::Error for CallError {}
+
+impl CallError {
+    /// Whether the failure is this node's own, and says nothing about the peer.
+    pub fn is_local(&self) -> bool {
+        matches!(self, CallError::Forgotten | CallError::NotSent(_))
+    }
+}
 
 /// Why an operation (a lookup, a store, …) did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

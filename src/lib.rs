@@ -103,7 +103,7 @@
 //! | --- | --- |
 //! | ground | `id`, `contact`, `time`, `random`, `config`, `error`, `wheel` (timers), `context` (the world) |
 //! | formats | `bencode`, `airhook/packet`, `krpc/netstring`, `krpc/message` |
-//! | machines | `airhook/{connection, stream, messages, mux, endpoint}`, `krpc/calls`, `table`, `lookup`, `publish`, `store` |
+//! | machines | `airhook` (but for `packet`), `krpc/calls`, `table`, `lookup`, `publish`, `store` |
 //! | node | `node/{serve, client, upkeep, custody, renewal, handing}` |
 //! | engine | `engine` |
 //! | drivers | `reactor`, `sim` |
@@ -147,7 +147,7 @@ pub use self::khashmir::{Khashmir, Operation, test_one};
 pub use config::{Config, Durability};
 pub use contact::Contact;
 pub use engine::{ContactInfo, NodeKey, NodeOptions, OperationKey, Stats};
-pub use error::{CallError, ConfigError, OperationError, StartError, StoreError};
+pub use error::{CallError, ConfigError, OperationError, SendError, StartError, StoreError};
 pub use id::{Distance, Id, ParseIdError};
 
 /// The examples in the README, compiled and run as tests.

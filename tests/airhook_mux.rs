@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use khashmir::CallError;
 use khashmir::airhook::mux::Mux;
+use khashmir::{CallError, SendError};
 
 use khashmir::airhook::packet::{Messages, Packet};
 use khashmir::context::{Due, Key};
@@ -56,7 +56,7 @@ impl Host {
         self.mux.keep(&mut ctx, key, &mut inbox, used);
         let room = self.mux.buffered() + self.answers < ctx.config.max_buffered / 2;
         if self.answers > 0 && used > 0 && room {
-            self.mux.send(&mut ctx, key, &vec![7; self.answers], None);
+            self.mux.send(&mut ctx, key, &vec![7; self.answers], None).unwrap();
         }
     }
 
@@ -186,7 +186,7 @@ fn streams_arrive_and_accounts_come_out_even() {
                 let host = hosts.get_mut(&address(from)).unwrap();
                 let mut ctx = host.world.context();
                 let key = host.mux.connect(&mut ctx, address(to));
-                host.mux.send(&mut ctx, key, &vec![from as u8; 30_000], None);
+                host.mux.send(&mut ctx, key, &vec![from as u8; 30_000], None).unwrap();
                 assert!(host.mux.unconfirmed(key) > 0);
             }
         }
@@ -210,7 +210,7 @@ fn idle_connections_are_forgotten() {
     let host = hosts.get_mut(&address(0)).unwrap();
     let mut ctx = host.world.context();
     let key = host.mux.connect(&mut ctx, address(1));
-    host.mux.send(&mut ctx, key, b"something", None);
+    host.mux.send(&mut ctx, key, b"something", None).unwrap();
     run(&mut hosts, secs(9 * 60));
     assert!(hosts.values().all(|host| host.mux.len() == 1));
     run(&mut hosts, secs(2 * 60));
@@ -221,7 +221,7 @@ fn idle_connections_are_forgotten() {
     let host = hosts.get_mut(&address(0)).unwrap();
     let mut ctx = host.world.context();
     let other = host.mux.connect(&mut ctx, address(9));
-    assert!(!host.mux.send(&mut ctx, key, b"late", None));
+    assert_eq!(host.mux.send(&mut ctx, key, b"late", None), Err(SendError::Closed));
     host.mux.expect(&mut ctx, key, key);
     host.mux.expect_no_more(&mut ctx, key, key);
     host.mux.keep(&mut ctx, key, &mut vec![1, 2, 3], 1);
@@ -287,7 +287,7 @@ fn strangers_only_displace_each_other() {
     // One more displaces one of them, and its call fails, once.
     host.mux.connect(&mut host.world.context(), address(200_000));
     host.check();
-    assert_eq!(host.failed, [(Key::new(1, 0), CallError::Unreachable)]);
+    assert_eq!(host.failed, [(Key::new(1, 0), CallError::Forgotten)]);
     host.clear();
 }
 
@@ -296,7 +296,7 @@ fn a_peer_that_never_answers_gets_few_packets() {
     let mut host = Host::new(3);
     let mut ctx = host.world.context();
     let key = host.mux.connect(&mut ctx, address(1));
-    host.mux.send(&mut ctx, key, &[1; 10_000], None);
+    host.mux.send(&mut ctx, key, &[1; 10_000], None).unwrap();
     let call = Key::new(3, 9);
     host.mux.expect(&mut ctx, key, call);
     let (mut with_messages, mut bare) = (0, 0);
@@ -324,7 +324,7 @@ fn a_call_is_lost_with_its_session_at_once() {
     let key = host.mux.connect(&mut ctx, from);
     let call = Key::new(3, 9);
     host.mux.expect(&mut ctx, key, call);
-    host.mux.send(&mut ctx, key, b"request", None);
+    host.mux.send(&mut ctx, key, b"request", None).unwrap();
     host.output();
     host.receive(from, &packet(78, (ours, 0), 0, Some(0), b""));
     assert_eq!(host.failed, [(call, CallError::Reset)]);
@@ -406,7 +406,7 @@ fn each_peer_has_its_turn() {
     for number in 0..10 {
         let mut ctx = host.world.context();
         let key = host.mux.connect(&mut ctx, address(number));
-        host.mux.send(&mut ctx, key, &[1; 20_000], None);
+        host.mux.send(&mut ctx, key, &[1; 20_000], None).unwrap();
     }
     let out = host.output();
     for turn in out.chunks(10).take(5) {
@@ -443,7 +443,7 @@ fn hostile_datagrams() {
                     host.mux.expect(&mut ctx, key, Key::new(step, 0));
                     let length = rng.random_range(1..5000);
                     if host.mux.buffered() < 100_000 {
-                        host.mux.send(&mut host.world.context(), key, &vec![1; length], None);
+                        host.mux.send(&mut host.world.context(), key, &vec![1; length], None).unwrap();
                     }
                 }
                 1 => {

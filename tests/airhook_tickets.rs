@@ -227,7 +227,7 @@ fn tickets_of_connections_that_go() {
     for number in 0..20 {
         let mut ctx = world.context();
         let key = mux.connect(&mut ctx, address(number));
-        mux.send(&mut ctx, key, &[1; 100], Some(number));
+        mux.send(&mut ctx, key, &[1; 100], Some(number)).unwrap();
         keys.push(key);
     }
     // The first had to make room.

@@ -219,12 +219,12 @@ impl Cat {
             let ticket = Some(self.counts.sent);
             match self.link.endpoint.send(self.link.now(), self.peer, &piece, ticket) {
                 Ok(()) => self.counts.sent += 1,
-                Err(SendError::Full) => {
+                Err(SendError::Full { .. }) => {
                     self.piece = Some(piece);
                     return;
                 }
-                // No piece has that length.
-                Err(_) => {}
+                // It has a length, and there is but one connection.
+                Err(e) => log::warn!("{e}"),
             }
         }
     }

@@ -174,7 +174,7 @@ fn random_session(rng: &mut Random) -> u32 {
 }
 
 /// The session that some random number makes.
-fn usual_session(random: u32) -> u32 {
+pub(super) fn usual_session(random: u32) -> u32 {
     // 0 means "none". Below 2³¹: a C peer on a 64-bit machine takes no answer to
     // itself from a larger one, and costs us nothing to humour.
     (random >> 1).max(1)

@@ -1,7 +1,6 @@
 //! Airhook by itself: all the connections of one UDP socket, for programs.
 
-use std::collections::VecDeque;
-use std::fmt;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -11,14 +10,10 @@ use crate::airhook::mux::{Change, Mux, Traffic};
 use crate::airhook::stream::Stream;
 use crate::config::Config;
 use crate::context::{Alarm, Context, Due, Key, Routes};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, SendError};
 use crate::random::{Random, Seed, seeded};
 use crate::time::{Time, UnixTime};
 use crate::wheel::Wheel;
-
-/// How many bytes may be queued for one peer, or sent and not confirmed: four times what
-/// Airhook ever has under way.
-const MAX_QUEUED: usize = 256 * 1024;
 
 /// All the Airhook connections of one UDP socket, without the socket.
 ///
@@ -39,14 +34,20 @@ const MAX_QUEUED: usize = 256 * 1024;
 /// [`max_probe`](Config::max_probe), [`max_openings`](Config::max_openings),
 /// [`max_heartbeats`](Config::max_heartbeats), [`max_connections`](Config::max_connections),
 /// [`max_unproven`](Config::max_unproven), [`connection_idle`](Config::connection_idle),
-/// [`lasting_idle`](Config::lasting_idle), [`reorder_limit`](Config::reorder_limit) and
-/// [`max_buffered`](Config::max_buffered).
+/// [`lasting_idle`](Config::lasting_idle), [`reorder_limit`](Config::reorder_limit), those for
+/// blocks of addresses ([`max_per_block`](Config::max_per_block),
+/// [`limit_loopback`](Config::limit_loopback)) and those for what is kept
+/// ([`max_queued`](Config::max_queued), [`max_buffered`](Config::max_buffered),
+/// [`max_unfinished`](Config::max_unfinished),
+/// [`max_unfinished_unproven`](Config::max_unfinished_unproven)).
 pub struct Endpoint<C = Stream> {
     mux: Mux<C>,
     wheel: Wheel<Alarm>,
     rng: Random,
     config: Config,
     events: VecDeque<Event>,
+    /// Peers for whom nothing was queued because too much is in all.
+    starved: BTreeSet<SocketAddr>,
     inbox: Vec<u8>,
     buffer: Vec<u8>,
 }
@@ -63,7 +64,8 @@ pub enum Event {
     Confirmed(SocketAddr, u64),
     /// What was sent with this ticket is lost with its session. Some of it, or all, may have arrived.
     Lost(SocketAddr, u64),
-    /// There is room in the queue again: half of it is free, after a [`SendError::Full`], or as
+    /// There is room in the queue again: half of it is free, after a
+    /// [`SendError::Full`](crate::SendError::Full), or as
     /// much as [`Endpoint::want_room`] asked for.
     Writable(SocketAddr),
     /// The session has ended: the peer has started afresh, or has not been heard for too
@@ -75,28 +77,6 @@ pub enum Event {
     /// with [`Reset`](Self::Reset). A new one begins when either side speaks.
     Forgotten(SocketAddr),
 }
-
-/// Why nothing was queued by [`Endpoint::send`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SendError {
-    /// Too much is queued for this peer; [`Event::Writable`] will say when there is room.
-    Full,
-    /// A message has 1 to 255 bytes; what is added to a stream at once, no more than its
-    /// queue holds.
-    Length,
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            SendError::Full => "too much is queued for this peer",
-            SendError::Length => "so many bytes cannot be sent at once",
-        })
-    }
-}
-
-impl std::error::Error for SendError {}
 
 /// Nobody asks an endpoint for addresses of its own.
 struct NoRoutes;
@@ -136,7 +116,8 @@ impl<C: Channel> Endpoint<C> {
         let mut mux = Mux::new(&mut rng);
         mux.watch();
         let (events, inbox, buffer) = (VecDeque::new(), Vec::new(), Vec::new());
-        Ok(Endpoint { mux, wheel: Wheel::new(), rng, config, events, inbox, buffer })
+        let (wheel, starved) = (Wheel::new(), BTreeSet::new());
+        Ok(Endpoint { mux, wheel, rng, config, events, starved, inbox, buffer })
     }
 
     // -- getters
@@ -223,19 +204,20 @@ impl<C: Channel> Endpoint<C> {
         bytes: &[u8],
         ticket: Option<u64>,
     ) -> Result<(), SendError> {
-        if !C::fits(bytes.len()) || bytes.len() > MAX_QUEUED {
+        if !C::fits(bytes.len()) || bytes.len() > self.config.max_queued {
             return Err(SendError::Length);
         }
         let peer = plain(peer);
         let mut ctx = context!(self, now);
         let key = self.mux.connect(&mut ctx, peer);
-        let result = if self.mux.unconfirmed(key) + bytes.len() > MAX_QUEUED {
-            self.mux.want_room(&ctx, key, MAX_QUEUED / 2);
-            Err(SendError::Full)
-        } else {
-            self.mux.send(&mut ctx, key, bytes, ticket);
-            Ok(())
-        };
+        let result = self.mux.send(&mut ctx, key, bytes, ticket);
+        if matches!(result, Err(SendError::Full { .. })) {
+            if self.mux.unconfirmed(key) + bytes.len() > ctx.config.max_queued {
+                self.mux.want_room(&ctx, key, ctx.config.max_queued / 2);
+            } else {
+                self.starved.insert(peer);
+            }
+        }
         self.note_changes(now);
         result
     }
@@ -350,6 +332,9 @@ impl<C: Channel> Endpoint<C> {
                     self.hand_over(now, key, &mut kept);
                 }
             }
+        }
+        if !self.starved.is_empty() && self.mux.buffered() <= self.config.max_buffered / 2 {
+            self.events.extend(std::mem::take(&mut self.starved).into_iter().map(Event::Writable));
         }
     }
 }

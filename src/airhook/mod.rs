@@ -126,6 +126,8 @@ pub mod messages;
 #[doc(hidden)]
 pub mod mux;
 #[doc(hidden)]
+pub mod opening;
+#[doc(hidden)]
 pub mod packet;
 #[doc(hidden)]
 pub mod round_trip;
@@ -135,10 +137,12 @@ pub mod stream;
 #[doc(inline)]
 pub use channel::Channel;
 #[doc(inline)]
-pub use endpoint::{Endpoint, Event, SendError};
+pub use endpoint::{Endpoint, Event};
 #[doc(inline)]
 pub use messages::Messages;
 #[doc(inline)]
 pub use mux::Traffic;
 #[doc(inline)]
 pub use stream::Stream;
+
+pub use crate::error::SendError;

@@ -1,19 +1,24 @@
 //! All the Airhook connections of one socket, by address.
 //!
 //! Bytes of a KRPC stream go in by address; datagrams go out. What memory
-//! strangers can take is bounded: connections by number, the bytes of their
-//! streams by sum. To make room, the connection that was idle longest goes,
-//! those to unproven senders first.
+//! others can take is bounded: connections by number, in all and for each block of
+//! addresses; bytes by sum, for each connection and in all. Strangers are answered
+//! without keeping anything where possible. To make room, the connection that was idle
+//! longest goes, those to unproven senders first.
 
+mod blocks;
+mod calls;
 mod delivery;
+mod learned;
 mod patience;
 mod room;
+mod strangers;
+mod traffic;
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use rand::Rng;
 use slab::Slab;
@@ -23,34 +28,22 @@ use self::delivery::{Reports, Watch};
 use crate::airhook::channel::Channel;
 use crate::airhook::connection::{Connection, Verdict};
 use crate::airhook::lru::{Class, Link, Lists};
+use crate::airhook::mux::blocks::Blocks;
+use crate::airhook::mux::learned::LearnedTrips;
+use crate::airhook::mux::room::Kept;
+use crate::airhook::mux::strangers::Answers;
+pub use crate::airhook::mux::traffic::Traffic;
+use crate::airhook::opening::Openings;
 use crate::airhook::packet::Packet;
 use crate::airhook::round_trip::RoundTrip;
 use crate::airhook::stream::Stream;
-use crate::config::Config;
 use crate::context::{Context, Due, Key};
-use crate::error::CallError;
+use crate::error::{CallError, SendError};
 use crate::wheel::Timer;
 
-/// How long an opening of someone else's may stay unproven.
-const UNPROVEN_IDLE: Duration = Duration::from_secs(30);
-
-/// After so many calls in a row without an answer a peer of 2003 gets a new session.
-const MAX_DOUBTS: u8 = 2;
-
-/// What one socket has sent and received.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Datagrams received.
-    pub packets_in: u64,
-    /// Datagrams sent.
-    pub packets_out: u64,
-    /// Bytes in them, without the headers of UDP and IP.
-    pub bytes_in: u64,
-    /// Bytes in those sent.
-    pub bytes_out: u64,
-    /// Datagrams received that were malformed or had no business here.
-    pub dropped: u64,
-}
+/// While there is no room in all, messages of up to so many bytes are still queued where
+/// nothing else is.
+const SHORT: usize = 2048;
 
 /// All the connections of one socket.
 pub struct Mux<C = Stream> {
@@ -60,8 +53,13 @@ pub struct Mux<C = Stream> {
     /// Connections that may have something to send.
     ready: VecDeque<Key>,
     generation: u32,
-    /// Bytes kept for all streams.
-    buffered: usize,
+    /// Answers to strangers.
+    answers: Answers,
+    openings: Openings,
+    blocks: Blocks,
+    learned: LearnedTrips,
+    /// What is kept for all streams.
+    kept: Kept,
     /// Connections whose streams wait for the rest of a message, the longest waiting
     /// first, each with the number under which it began to.
     waiting: VecDeque<(Key, u32)>,
@@ -69,7 +67,7 @@ pub struct Mux<C = Stream> {
     idle: Option<Timer>,
     /// What is usual for all connections of this socket.
     usual: RoundTrip,
-    /// Calls that were lost with their session.
+    /// Calls that were lost with their session, or never went out.
     failed: Vec<(Key, CallError)>,
     reports: Reports,
     traffic: Traffic,
@@ -93,6 +91,7 @@ struct Entry<C> {
 }
 
 /// A keyed hash, so that nobody can choose addresses that collide.
+#[derive(Clone, Debug)]
 struct Keyed(u64);
 
 impl BuildHasher for Keyed {
@@ -114,7 +113,11 @@ impl<C: Channel> Mux<C> {
             lists: Lists::default(),
             ready: VecDeque::new(),
             generation: 0,
-            buffered: 0,
+            answers: Answers::default(),
+            openings: Openings::new(rng),
+            blocks: Blocks::default(),
+            learned: LearnedTrips::default(),
+            kept: Kept::default(),
             waiting: VecDeque::new(),
             waiting_serial: 0,
             idle: None,
@@ -135,9 +138,19 @@ impl<C: Channel> Mux<C> {
         self.entries.is_empty()
     }
 
-    /// Bytes that are kept for the streams of all connections.
+    /// How many of them are to senders who have not shown that they receive our answers.
+    pub fn half_open(&self) -> usize {
+        self.lists.len(Class::Unproven)
+    }
+
+    /// Bytes that are kept for the streams of all connections, both ways.
     pub fn buffered(&self) -> usize {
-        self.buffered
+        self.kept.bytes
+    }
+
+    /// Of these, bytes of messages of which not all has come.
+    pub fn unfinished(&self) -> usize {
+        self.kept.waiting
     }
 
     /// What has been sent and received.
@@ -165,13 +178,6 @@ impl<C: Channel> Mux<C> {
         self.get(key).map_or(0, |entry| entry.channel.unconfirmed())
     }
 
-    /// Whether a call to this address waits for its answer.
-    pub fn is_expecting(&self, addr: &SocketAddr) -> bool {
-        self.by_addr.get(addr).is_some_and(|&index| {
-            self.entries.get(index as usize).is_some_and(|entry| !entry.calls.is_empty())
-        })
-    }
-
     /// The address of ours that this peer sees, by the route to it.
     pub fn local(&mut self, key: Key, ctx: &Context<'_>) -> Option<IpAddr> {
         let entry = self.get_mut(key)?;
@@ -179,12 +185,6 @@ impl<C: Channel> Mux<C> {
             entry.local = ctx.routes.local_address(entry.addr.ip());
         }
         entry.local
-    }
-
-    /// A call that was lost with its connection or session, and why. Drain after
-    /// every input.
-    pub fn poll_failed(&mut self) -> Option<(Key, CallError)> {
-        self.failed.pop()
     }
 
     // -- input
@@ -202,20 +202,27 @@ impl<C: Channel> Mux<C> {
         self.traffic.packets_in += 1;
         self.traffic.bytes_in += datagram.len() as u64;
         let Ok(packet) = Packet::parse(datagram) else {
+            self.traffic.malformed += 1;
             self.traffic.dropped += 1;
             return None;
         };
         let key = match self.by_addr.get(&from) {
             Some(&index) => self.key(index),
-            None => self.open(ctx, from, false),
+            None => self.meet(ctx, from, &packet)?,
         };
         let index = key.index as usize;
         let entry = self.entries.get_mut(index)?;
-        let before = entry.channel.buffered();
+        let before = Kept::of(&entry.channel);
         entry.channel.resume(inbox);
         let mut port = entry.channel.port(inbox, ctx.config.reorder_limit);
         let verdict = entry.connection.receive(&packet, datagram, ctx, &mut port);
         drop(port);
+        match verdict {
+            Verdict::Accepted => {}
+            Verdict::Stale => self.traffic.stale += 1,
+            Verdict::Foreign => self.traffic.foreign += 1,
+            Verdict::Invalid => self.traffic.invalid += 1,
+        }
         if matches!(verdict, Verdict::Invalid | Verdict::Foreign) {
             self.traffic.dropped += 1;
         }
@@ -226,15 +233,9 @@ impl<C: Channel> Mux<C> {
         self.take_in(ctx, key, before, inbox)
     }
 
-    /// What was in the packets of a connection, whose channel kept `before` bytes, stands in
+    /// What was in the packets of a connection, whose channel had kept `before`, stands in
     /// `inbox` now. The connection, if that is of use.
-    fn take_in(
-        &mut self,
-        ctx: &mut Context<'_>,
-        key: Key,
-        before: usize,
-        inbox: &mut Vec<u8>,
-    ) -> Option<Key> {
+    fn take_in(&mut self, ctx: &mut Context<'_>, key: Key, before: Kept, inbox: &mut Vec<u8>) -> Option<Key> {
         let entry = self.get_mut(key)?;
         if entry.channel.is_broken() {
             entry.connection.break_off(ctx, &mut entry.channel.port(inbox, ctx.config.reorder_limit));
@@ -245,7 +246,9 @@ impl<C: Channel> Mux<C> {
             entry.channel.keep(inbox, 0);
         }
         self.settle(ctx, key, before);
-        if self.get(key).is_some_and(|entry| entry.channel.buffered() > before) && self.make_room(ctx, key) {
+        if self.get(key).is_some_and(|entry| entry.channel.buffered() > before.bytes)
+            && self.make_room(ctx, key)
+        {
             inbox.clear();
         }
         (!inbox.is_empty()).then_some(key)
@@ -258,14 +261,14 @@ impl<C: Channel> Mux<C> {
         let Some(entry) = self.get_mut(key) else {
             return;
         };
-        let before = entry.channel.buffered();
+        let before = Kept::of(&entry.channel);
         entry.channel.keep(inbox, used);
-        let after = entry.channel.buffered();
+        let after = Kept::of(&entry.channel);
         if incomplete {
             // It may go on only once it has seen that we know it.
             entry.connection.hasten();
         }
-        self.buffered = self.buffered + after - before;
+        self.kept.change(before, after);
         if incomplete {
             self.queue_if_ready(key);
             self.make_room(ctx, key);
@@ -275,23 +278,9 @@ impl<C: Channel> Mux<C> {
     /// Gives up the session, because the peer's stream makes no sense, and opens a
     /// new one. Calls to the peer fail.
     pub fn break_off(&mut self, ctx: &mut Context<'_>, key: Key) {
+        self.traffic.broken_off += 1;
         self.traffic.dropped += 1;
         self.renew(ctx, key);
-    }
-
-    /// A call over this connection has gone unanswered. A Python peer of 2003 whose
-    /// stream has broken may acknowledge everything and answer nothing: a new session
-    /// heals it.
-    pub fn doubt(&mut self, ctx: &mut Context<'_>, key: Key) {
-        if let Some(entry) = self.get_mut(key)
-            && entry.connection.is_proven()
-            && entry.connection.is_original()
-        {
-            entry.doubts += 1;
-            if entry.doubts >= MAX_DOUBTS {
-                self.renew(ctx, key);
-            }
-        }
     }
 
     /// Does what is due on a connection. When bytes of the peer's stream have come by that,
@@ -299,7 +288,7 @@ impl<C: Channel> Mux<C> {
     pub fn handle_timeout(&mut self, ctx: &mut Context<'_>, key: Key, inbox: &mut Vec<u8>) -> Option<Key> {
         let entry = self.get_mut(key)?;
         entry.timer = None;
-        let before = entry.channel.buffered();
+        let before = Kept::of(&entry.channel);
         entry.channel.resume(inbox);
         let mut port = entry.channel.port(inbox, ctx.config.reorder_limit);
         let goes_on = entry.connection.handle_timeout(ctx, &mut port);
@@ -308,74 +297,71 @@ impl<C: Channel> Mux<C> {
             return self.take_in(ctx, key, before, inbox);
         }
         inbox.clear();
-        let after = entry.channel.buffered();
-        self.buffered = self.buffered + after - before;
-        self.remove(ctx, key);
+        let after = Kept::of(&entry.channel);
+        self.kept.change(before, after);
+        self.remove(ctx, key, CallError::Unreachable);
         None
-    }
-
-    /// Forgets connections that have been idle for long enough.
-    pub fn handle_idle(&mut self, ctx: &mut Context<'_>) {
-        self.idle = None;
-        for class in Class::ALL {
-            while let Some(index) = self.lists.front(class) {
-                let key = self.key(index);
-                let Some(entry) = self.get(key) else { break };
-                if ctx.now < entry.link.active + idle_limit(class, ctx.config) {
-                    break;
-                }
-                self.remove(ctx, key);
-            }
-        }
-        self.arm_idle(ctx);
     }
 
     // -- commands
 
     /// The connection to `addr`, a new one if there is none.
+    ///
+    /// A key of no connection, over which nothing can be sent, when there are four times
+    /// [`Config::max_per_block`](crate::Config::max_per_block) to that block of addresses.
     pub fn connect(&mut self, ctx: &mut Context<'_>, addr: SocketAddr) -> Key {
-        match self.by_addr.get(&addr) {
-            Some(&index) => self.key(index),
-            None => self.open(ctx, addr, true),
-        }
+        let opened = match self.by_addr.get(&addr) {
+            Some(&index) => return self.key(index),
+            None if self.blocks.has_room_for_own(&addr, ctx.config) => self.open(ctx, addr, Class::Opened),
+            None => None,
+        };
+        opened.unwrap_or_else(|| {
+            self.traffic.refused += 1;
+            Key::new(u32::MAX, 0)
+        })
     }
 
-    /// Queues bytes for a peer. False when the connection is gone. A ticket comes back from
-    /// [`poll_fate`](Self::poll_fate).
-    pub fn send(&mut self, ctx: &mut Context<'_>, key: Key, bytes: &[u8], ticket: Option<u64>) -> bool {
-        let Some(entry) = self.get_mut(key) else {
-            return false;
+    /// Queues bytes for a peer. A ticket comes back from [`poll_fate`](Self::poll_fate).
+    ///
+    /// # Errors
+    ///
+    /// When the connection is gone, or its queue or that of the node is full; nothing was
+    /// queued then.
+    pub fn send(
+        &mut self,
+        ctx: &mut Context<'_>,
+        key: Key,
+        bytes: &[u8],
+        ticket: Option<u64>,
+    ) -> Result<(), SendError> {
+        let Some(entry) = self.get(key) else {
+            return Err(SendError::Closed);
         };
-        let before = entry.channel.buffered();
-        entry.channel.write(bytes, ticket);
-        let after = entry.channel.buffered();
-        self.buffered = self.buffered + after - before;
-        self.report(ctx, key, false);
-        self.touch(ctx, key);
+        let queued = entry.channel.unconfirmed();
+        let limit = ctx.config.max_queued;
+        if queued + bytes.len() > limit {
+            self.traffic.queue_full += 1;
+            return Err(SendError::Full { queued, limit });
+        }
         // What strangers may never fetch does not take the room of others.
         self.forget_strangers(ctx, key);
+        let limit = ctx.config.max_buffered;
+        if self.kept.bytes > limit && (queued > 0 || bytes.len() > SHORT) {
+            self.traffic.queue_full += 1;
+            return Err(SendError::Full { queued: self.kept.bytes, limit });
+        }
+        let Some(entry) = self.get_mut(key) else {
+            return Err(SendError::Closed);
+        };
+        let before = Kept::of(&entry.channel);
+        entry.channel.write(bytes, ticket);
+        let after = Kept::of(&entry.channel);
+        self.kept.change(before, after);
+        self.report(ctx, key, false);
+        self.touch(ctx, key);
+        self.forget_strangers(ctx, key);
         self.queue_if_ready(key);
-        true
-    }
-
-    /// A call to this peer waits for its answer; it fails with the session.
-    pub fn expect(&mut self, ctx: &mut Context<'_>, key: Key, call: Key) {
-        if let Some(entry) = self.get_mut(key) {
-            entry.calls.push(call);
-            entry.connection.set_expecting(true, ctx);
-            self.arm(ctx, key);
-        }
-    }
-
-    /// The call waits no longer.
-    pub fn expect_no_more(&mut self, ctx: &mut Context<'_>, key: Key, call: Key) {
-        if let Some(entry) = self.get_mut(key) {
-            entry.calls.retain(|&waiting| waiting != call);
-            if entry.calls.is_empty() {
-                entry.calls = Vec::new();
-                entry.connection.set_expecting(false, ctx);
-            }
-        }
+        Ok(())
     }
 
     /// Forgets all connections, and takes back their timers.
@@ -390,14 +376,16 @@ impl<C: Channel> Mux<C> {
         self.lists = Lists::default();
         self.ready.clear();
         self.waiting.clear();
-        self.buffered = 0;
+        self.answers = Answers::default();
+        self.blocks = Blocks::default();
+        self.kept = Kept::default();
     }
 
     // -- output
 
     /// Whether a datagram may be waiting.
     pub fn has_output(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || !self.answers.is_empty()
     }
 
     /// Puts the next datagram into `buf`, which is emptied first, and says where to send it.
@@ -416,12 +404,16 @@ impl<C: Channel> Mux<C> {
             if sent {
                 // The next one comes after one of everybody else's.
                 self.queue_if_ready(key);
-                self.traffic.packets_out += 1;
-                self.traffic.bytes_out += buf.len() as u64;
-                return Some(addr);
+                return Some(self.count_out(addr, buf));
             }
         }
-        None
+        self.answers.pop(buf).map(|addr| self.count_out(addr, buf))
+    }
+
+    fn count_out(&mut self, to: SocketAddr, datagram: &[u8]) -> SocketAddr {
+        self.traffic.packets_out += 1;
+        self.traffic.bytes_out += datagram.len() as u64;
+        to
     }
 
     // -- inside
@@ -439,21 +431,14 @@ impl<C: Channel> Mux<C> {
         self.entries.get_mut(key.index as usize).filter(|entry| entry.generation == key.generation)
     }
 
-    fn open(&mut self, ctx: &mut Context<'_>, addr: SocketAddr, opened: bool) -> Key {
-        let class = if opened { Class::Opened } else { Class::Unproven };
-        if class == Class::Unproven && self.lists.len(class) >= ctx.config.max_unproven {
-            self.evict(ctx, &[Class::Unproven]);
-        }
-        if self.entries.len() >= ctx.config.max_connections {
-            // Lasting ones are worth more, but whoever wants to may look like one.
-            let many = self.lists.len(Class::Lasting) > ctx.config.max_connections / 2;
-            let (first, then) =
-                if many { (Class::Lasting, Class::Usual) } else { (Class::Usual, Class::Lasting) };
-            self.evict(ctx, &[Class::Unproven, first, then, Class::Opened]);
-        }
+    /// A connection to `addr`, with which there is none; it is idle for now. None when that
+    /// is not worth one of ours that nobody has answered yet.
+    fn open(&mut self, ctx: &mut Context<'_>, addr: SocketAddr, class: Class) -> Option<Key> {
+        self.make_place(ctx, class)?;
         self.generation = self.generation.wrapping_add(1);
-        let mut connection = Connection::new(opened, ctx.rng);
-        connection.set_usual(self.usual.opening(ctx.config.initial_probe));
+        let mut connection = Connection::new(class == Class::Opened, ctx.rng);
+        let learned = self.learned.patience(self.by_addr.hasher(), &addr, ctx.now);
+        connection.set_usual(learned.unwrap_or_else(|| self.usual.opening(ctx.config.initial_probe)));
         let index = self.entries.insert(Entry {
             addr,
             generation: self.generation,
@@ -471,27 +456,9 @@ impl<C: Channel> Mux<C> {
         let key = Key { index: index as u32, generation: self.generation };
         self.by_addr.insert(addr, key.index);
         self.lists.push(&mut self.entries, key.index, class);
+        self.count_in_block(ctx, &addr);
         self.arm_idle(ctx);
-        key
-    }
-
-    fn evict(&mut self, ctx: &mut Context<'_>, classes: &[Class]) {
-        if let Some(index) = classes.iter().find_map(|&class| self.lists.front(class)) {
-            self.remove(ctx, self.key(index));
-        }
-    }
-
-    fn remove(&mut self, ctx: &mut Context<'_>, key: Key) {
-        if self.get(key).is_none() {
-            return;
-        }
-        self.lists.unlink(&mut self.entries, key.index);
-        let mut entry = self.entries.remove(key.index as usize);
-        self.by_addr.remove(&entry.addr);
-        self.buffered -= entry.channel.buffered();
-        ctx.disarm(&mut entry.timer);
-        self.reports.gone(key, &mut entry);
-        self.failed.extend(entry.calls.into_iter().map(|call| (call, CallError::Unreachable)));
+        Some(key)
     }
 
     /// Opens a new session; what was under way in the old one is lost.
@@ -499,7 +466,7 @@ impl<C: Channel> Mux<C> {
         let Some(entry) = self.get_mut(key) else {
             return;
         };
-        let before = entry.channel.buffered();
+        let before = Kept::of(&entry.channel);
         entry.doubts = 0;
         entry.connection.break_off(ctx, &mut entry.channel.port(&mut Vec::new(), 0));
         self.settle(ctx, key, before);
@@ -520,19 +487,19 @@ impl<C: Channel> Mux<C> {
         self.lists.push(&mut self.entries, key.index, class);
     }
 
-    /// After something happened to a connection whose stream kept `before` bytes.
-    fn settle(&mut self, ctx: &mut Context<'_>, key: Key, before: usize) {
+    /// After something happened to a connection whose stream had kept `before`.
+    fn settle(&mut self, ctx: &mut Context<'_>, key: Key, before: Kept) {
         let Some(entry) = self.get_mut(key) else {
             return;
         };
-        let after = entry.channel.buffered();
+        let after = Kept::of(&entry.channel);
         let restarted = entry.channel.take_restarted();
         if restarted {
             let lost = std::mem::take(&mut entry.calls);
             entry.connection.set_expecting(false, ctx);
             self.failed.extend(lost.into_iter().map(|call| (call, CallError::Reset)));
         }
-        self.buffered = self.buffered + after - before;
+        self.kept.change(before, after);
         self.report(ctx, key, restarted);
         self.queue_if_ready(key);
         self.arm(ctx, key);
@@ -556,31 +523,10 @@ impl<C: Channel> Mux<C> {
             ctx.arm_by(&mut entry.timer, at, Due::Connection(key));
         }
     }
-
-    fn arm_idle(&mut self, ctx: &mut Context<'_>) {
-        let first = Class::ALL
-            .into_iter()
-            .filter_map(|class| {
-                let entry = self.entries.get(self.lists.front(class)? as usize)?;
-                Some(entry.link.active + idle_limit(class, ctx.config))
-            })
-            .min();
-        if let Some(at) = first {
-            ctx.arm_by(&mut self.idle, at, Due::Idle);
-        }
-    }
 }
 
 impl<C> AsMut<Link> for Entry<C> {
     fn as_mut(&mut self) -> &mut Link {
         &mut self.link
-    }
-}
-
-fn idle_limit(class: Class, config: &Config) -> Duration {
-    match class {
-        Class::Unproven => UNPROVEN_IDLE,
-        Class::Opened | Class::Usual => config.connection_idle,
-        Class::Lasting => config.lasting_idle,
     }
 }

@@ -16,6 +16,7 @@ pub mod peers;
 pub mod renewal;
 pub mod schedule;
 pub mod serve;
+pub mod stats;
 pub mod upkeep;
 
 use std::collections::VecDeque;
@@ -32,10 +33,11 @@ use crate::id::Id;
 use crate::krpc::calls::Call;
 use crate::krpc::message::{ErrorReply, Message, Method, Rejected, Response};
 use crate::krpc::{message, netstring};
-use crate::node::custody::{Custody, Done};
+use crate::node::custody::Custody;
 use crate::node::failed::FailedContacts;
 use crate::node::operation::{Event, Operations};
 use crate::node::peers::{Overdue, Peers, Waiter};
+pub use crate::node::stats::Stats;
 use crate::node::upkeep::Upkeep;
 use crate::store::{Database, Resident};
 use crate::table::{Failed, Heard, Table};
@@ -101,54 +103,6 @@ pub struct ContactInfo {
     pub failures: u8,
 }
 
-/// Counts and sizes of a node, since it was started.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Stats {
-    /// Contacts in the table.
-    pub contacts: usize,
-    /// How many nodes the network has, this one included: an estimate from how
-    /// close the nearest contacts are. With K = 8 its relative standard error
-    /// is about 40 %.
-    pub network_size: f64,
-    /// Values held.
-    pub values: u64,
-    /// Their bytes in all, each counted with 192 more for its row and indices, as in
-    /// [`Config::max_stored_bytes`](crate::Config::max_stored_bytes).
-    pub value_bytes: u64,
-    /// Airhook connections that are remembered.
-    pub connections: usize,
-    /// Datagrams received.
-    pub packets_in: u64,
-    /// Datagrams sent.
-    pub packets_out: u64,
-    /// Bytes received in them, without the headers of UDP and IP.
-    pub bytes_in: u64,
-    /// Bytes sent.
-    pub bytes_out: u64,
-    /// Datagrams and messages received that made no sense, or that there was no room for.
-    pub dropped: u64,
-    /// Requests made.
-    pub calls_sent: u64,
-    /// Requests that wait for an answer.
-    pub calls_pending: usize,
-    /// Requests that failed.
-    pub calls_failed: u64,
-    /// Values that the node renews until they are withdrawn.
-    pub values_published: u64,
-    /// Values that it does not renew, since that would have exceeded
-    /// [`Config::max_renewed_bytes`](crate::Config::max_renewed_bytes).
-    pub values_not_renewed: u64,
-    /// How often it has stored one of them again.
-    pub values_renewed: u64,
-    /// How often it has asked the nodes nearest to a key what they lack of its values.
-    pub hand_on_checks: u64,
-    /// Values handed on, each counted for every node that took it.
-    pub values_handed_on: u64,
-    /// What renewing, asking and handing on have cost in bytes of requests and of answers
-    /// to them, as in [`Config::upkeep_rate`](crate::Config::upkeep_rate).
-    pub upkeep_bytes: u64,
-}
-
 impl Node {
     /// A node at the local address `local`, which lives in `world.store` as `resident`.
     /// The `saved` contacts are in the table at once; it starts to look for its neighbours
@@ -198,33 +152,6 @@ impl Node {
                 failures: entry.failures,
             })
             .collect()
-    }
-
-    /// Counts and sizes.
-    pub fn stats(&self) -> Stats {
-        let traffic = self.peers.mux.traffic();
-        let done = self.custody.as_ref().map_or_else(Done::default, |custody| custody.done);
-        Stats {
-            contacts: self.table.len(),
-            network_size: self.table.network_size(),
-            values: self.resident.values(),
-            value_bytes: self.resident.bytes(),
-            connections: self.peers.mux.len(),
-            packets_in: traffic.packets_in,
-            packets_out: traffic.packets_out,
-            bytes_in: traffic.bytes_in,
-            bytes_out: traffic.bytes_out,
-            dropped: traffic.dropped + self.dropped,
-            calls_sent: self.peers.calls.started(),
-            calls_pending: self.peers.calls.pending(),
-            calls_failed: self.peers.calls.failed(),
-            values_published: self.resident.published(),
-            values_not_renewed: done.not_renewed,
-            values_renewed: done.renewed,
-            hand_on_checks: done.checks,
-            values_handed_on: done.handed_on,
-            upkeep_bytes: done.bytes,
-        }
     }
 
     /// Bytes kept for the streams of all peers.
@@ -431,6 +358,8 @@ impl Node {
             self.peers.mux.doubt(&mut world.ctx, call.connection);
         }
         let asked = call.asked.map(|id| Contact { id, addr: call.addr });
+        // It was asked in vain through our own doing, or is there and has refused.
+        let may_be_there = why.is_local() || matches!(why, CallError::Refused(_));
         let known_dead = asked.is_some_and(|asked| self.failed.has(&asked, world.ctx.now));
         if let Some(asked) = asked {
             self.note_failure(world, asked, &call, &why);
@@ -448,7 +377,7 @@ impl Node {
             }
             Waiter::Greeting => {}
             Waiter::Verdict(newcomer) => {
-                if let (Some(id), false) = (call.asked, matches!(why, CallError::Refused(_))) {
+                if let (Some(id), false) = (call.asked, may_be_there) {
                     let old = Contact { id, addr: call.addr };
                     if !self.table.replace(&old, newcomer, world.ctx.now) {
                         self.table.heard(newcomer, world.ctx.now);
@@ -473,6 +402,8 @@ impl Node {
         match why {
             // It is there, whatever it thinks of the request.
             CallError::Refused(_) => return,
+            // It was not asked, or could not answer.
+            CallError::Forgotten | CallError::NotSent(_) => return,
             CallError::WrongId => {
                 self.table.remove(&contact);
                 if call.waiter != Waiter::Greeting {

@@ -8,7 +8,7 @@ use crate::airhook::mux::Mux;
 use crate::config::{Config, MAX_NETSTRING};
 use crate::contact::Contact;
 use crate::context::{Alarm, Context, Due, Key};
-use crate::error::CallError;
+use crate::error::{CallError, SendError};
 use crate::id::Id;
 use crate::krpc::calls::{Call, Calls, Stage};
 use crate::krpc::message::{self, Method};
@@ -71,11 +71,13 @@ pub struct Peers {
     pub(super) calls: Calls<Waiter>,
     /// The operation whose messages are counted, and their bytes so far.
     metered: Option<(Key, u64)>,
+    /// Answers that could not be queued.
+    unanswered: u64,
 }
 
 impl Peers {
     pub fn new(id: Id, local: SocketAddr, mux: Mux) -> Self {
-        Peers { id, local, mux, calls: Calls::default(), metered: None }
+        Peers { id, local, mux, calls: Calls::default(), metered: None, unanswered: 0 }
     }
 
     /// Whether the node's socket can send to `addr` at all.
@@ -174,12 +176,17 @@ impl Peers {
         }
         // A value that fits `max_value_size` fits a message, so this cannot fail;
         // if it did, the call would end at its timeout.
-        let length = self.send(ctx, connection, |out| {
+        let (length, sent) = self.send(ctx, connection, |out| {
             let _ = message::padded_request(out, &tid, &sender, method, least);
             out.len()
         });
-        self.meter(waiter, length);
-        self.mux.expect(ctx, connection, key);
+        match sent {
+            Ok(()) => {
+                self.meter(waiter, length);
+                self.mux.expect(ctx, connection, key);
+            }
+            Err(why) => self.mux.fail(key, CallError::NotSent(why)),
+        }
     }
 
     /// Counts the bytes of an operation's requests and their answers from now on.
@@ -302,7 +309,8 @@ impl Peers {
     }
 
     /// Answers a request: `write` appends the answer, given our contact as the
-    /// asker can use it.
+    /// asker can use it. An answer for which there is no room is dropped and counted: the
+    /// asker does not take those that he has.
     pub fn reply<R>(
         &mut self,
         ctx: &mut Context<'_>,
@@ -310,7 +318,14 @@ impl Peers {
         write: impl FnOnce(&mut Vec<u8>, &Contact) -> R,
     ) -> R {
         let sender = self.contact_for(ctx, connection);
-        self.send(ctx, connection, |out| write(out, &sender))
+        let (result, sent) = self.send(ctx, connection, |out| write(out, &sender));
+        self.unanswered += u64::from(sent.is_err());
+        result
+    }
+
+    /// How many answers were dropped.
+    pub fn unanswered(&self) -> u64 {
+        self.unanswered
     }
 
     fn send<R>(
@@ -318,13 +333,13 @@ impl Peers {
         ctx: &mut Context<'_>,
         connection: Key,
         write: impl FnOnce(&mut Vec<u8>) -> R,
-    ) -> R {
+    ) -> (R, Result<(), SendError>) {
         let mut buffer = std::mem::take(ctx.buffer);
         let result = write(&mut buffer);
-        self.mux.send(ctx, connection, &buffer, None);
+        let sent = self.mux.send(ctx, connection, &buffer, None);
         buffer.clear();
         *ctx.buffer = buffer;
-        result
+        (result, sent)
     }
 
     /// A peer's address as our socket needs it: one bound to IPv6 names IPv4
@@ -336,7 +351,7 @@ impl Peers {
         }
     }
 
-    /// A call that was lost with its connection.
+    /// A call that was lost with its connection, or could not be sent.
     pub fn poll_failed(&mut self) -> Option<(Key, CallError)> {
         self.mux.poll_failed()
     }

@@ -19,6 +19,13 @@ use crate::time::Time;
 const OFFER: u16 = MAX_AHEAD;
 
 impl Connection {
+    /// Gives a connection that has neither sent nor received anything this session of ours, of
+    /// which so many packets, without messages, went out before it was made.
+    pub fn adopt(&mut self, session: u32, sent: u16) {
+        self.ours = session;
+        self.next_sequence = sent;
+    }
+
     /// The packet bears the session that we know, or none. Whether it is to be taken.
     pub(super) fn agree_on_known(
         &mut self,

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use super::room::Kept;
 use super::{Entry, Mux};
 use crate::airhook::channel::Channel;
 use crate::airhook::connection::Carrier;
 use crate::airhook::flight::Fate;
 use crate::context::{Context, Key};
+use crate::error::CallError;
 
 /// What has happened to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,10 +110,10 @@ impl<C: Channel> Mux<C> {
     /// Puts what was kept into `inbox`, which must be empty.
     pub fn resume(&mut self, key: Key, inbox: &mut Vec<u8>) {
         if let Some(entry) = self.get_mut(key) {
-            let before = entry.channel.buffered();
+            let before = Kept::of(&entry.channel);
             entry.channel.resume(inbox);
-            let after = entry.channel.buffered();
-            self.buffered = self.buffered + after - before;
+            let after = Kept::of(&entry.channel);
+            self.kept.change(before, after);
         }
     }
 
@@ -122,7 +124,7 @@ impl<C: Channel> Mux<C> {
 
     /// Forgets a connection; what was under way is lost.
     pub fn forget(&mut self, ctx: &mut Context<'_>, key: Key) {
-        self.remove(ctx, key);
+        self.remove(ctx, key, CallError::Forgotten);
     }
 
     /// Notes what has happened to a connection.

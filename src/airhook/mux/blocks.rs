@@ -1,0 +1,87 @@
+//! How many connections there are to each block of addresses, so that whoever has one block
+//! does not have them all.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::Keyed;
+use crate::config::Config;
+
+/// As many times what strangers of a block may have, we may open to it.
+const OWN: usize = 4;
+
+/// The counts. They are only made once there are so many connections that a block may have
+/// too many of them: a small node has none.
+#[derive(Debug, Default)]
+pub struct Blocks(Option<Box<HashMap<u64, u32, Keyed>>>);
+
+impl Blocks {
+    /// Whether a sender from there who has not shown that he receives our answers may have a
+    /// connection. Half of what a block may have is left for those who have: addresses that
+    /// somebody makes up do not keep them out.
+    pub fn has_room_for_unproven(&self, addr: &SocketAddr, config: &Config) -> bool {
+        self.count(addr, config) < config.max_per_block.div_ceil(2)
+    }
+
+    /// Whether anybody else from there may have one.
+    pub fn has_room(&self, addr: &SocketAddr, config: &Config) -> bool {
+        self.count(addr, config) < config.max_per_block
+    }
+
+    /// Whether we may open one.
+    pub fn has_room_for_own(&self, addr: &SocketAddr, config: &Config) -> bool {
+        self.count(addr, config) < config.max_per_block.saturating_mul(OWN)
+    }
+
+    /// Whether there must be counts, with so many connections.
+    pub fn is_missing(&self, connections: usize, config: &Config) -> bool {
+        self.0.is_none() && connections >= config.max_per_block.div_ceil(2)
+    }
+
+    /// Begins to count.
+    pub fn begin(&mut self, hasher: Keyed) {
+        self.0 = Some(Box::new(HashMap::with_hasher(hasher)));
+    }
+
+    /// There is one more.
+    pub fn add(&mut self, addr: &SocketAddr) {
+        if let Some(counts) = &mut self.0 {
+            *counts.entry(block(addr.ip())).or_default() += 1;
+        }
+    }
+
+    /// There is one less; so many are left in all.
+    pub fn remove(&mut self, addr: &SocketAddr, left: usize, config: &Config) {
+        if left < config.max_per_block / 4 {
+            self.0 = None;
+        }
+        let Some(counts) = &mut self.0 else {
+            return;
+        };
+        let block = block(addr.ip());
+        if let Some(count) = counts.get_mut(&block) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&block);
+            }
+        }
+    }
+
+    fn count(&self, addr: &SocketAddr, config: &Config) -> usize {
+        match &self.0 {
+            Some(counts) if config.limit_loopback || !addr.ip().to_canonical().is_loopback() => {
+                counts.get(&block(addr.ip())).map_or(0, |&count| count as usize)
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// The block of an address: a /24 of IPv4, a /64 of IPv6, which is what one customer has.
+fn block(ip: IpAddr) -> u64 {
+    match ip.to_canonical() {
+        // Where the networks of IPv6 multicast are, from which nobody sends.
+        IpAddr::V4(ip) => 0xff00_0000_0000_0000 | u64::from(u32::from(ip) >> 8),
+        IpAddr::V6(ip) => (u128::from(ip) >> 64) as u64,
+    }
+}

@@ -1,0 +1,145 @@
+//! Packets from addresses that there is no connection with.
+//!
+//! Who has not shown that he receives what we send costs nothing: he is answered by one small
+//! packet, whose session is a keyed hash, and forgotten. Whoever shows that session is there,
+//! and gets a connection. Only an opening that brings messages is taken in before, while there
+//! is room: so a request to a stranger is answered within one round trip.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use super::Mux;
+use crate::airhook::channel::Channel;
+use crate::airhook::lru::Class;
+use crate::airhook::opening::Answer;
+use crate::airhook::packet::{Messages, Packet};
+use crate::context::{Context, Key};
+
+/// So many answers wait at the most: what a driver takes in before it lets any out.
+const MOST_ANSWERS: usize = 256;
+/// The highest number of a packet that may be the first after our answer, by one who has sent
+/// nothing to an earlier life of ours.
+const MAX_FIRST: u16 = 255;
+
+/// Answers to strangers that wait to go out.
+#[derive(Debug, Default)]
+pub struct Answers(VecDeque<(SocketAddr, Sessions)>);
+
+#[derive(Clone, Copy, Debug)]
+struct Sessions {
+    /// 0: ours alone.
+    theirs: u32,
+    ours: u32,
+}
+
+impl Answers {
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Appends the next to `out`, and says where to send it.
+    pub fn pop(&mut self, out: &mut Vec<u8>) -> Option<SocketAddr> {
+        let (to, Sessions { theirs, ours }) = self.0.pop_front()?;
+        Packet {
+            observed_sequence: 0,
+            sequence: 0,
+            observed_session: theirs,
+            session: ours,
+            next: Some(0),
+            missed: &[],
+            messages: Messages::default(),
+        }
+        .emit(out);
+        if self.0.is_empty() {
+            // After a flood, not to be kept by each of many nodes.
+            self.0 = VecDeque::new();
+        }
+        Some(to)
+    }
+}
+
+impl<C: Channel> Mux<C> {
+    /// A packet has come from an address that we have no connection with. The connection that
+    /// is to take it in, if one is.
+    pub(super) fn meet(
+        &mut self,
+        ctx: &mut Context<'_>,
+        from: SocketAddr,
+        packet: &Packet<'_>,
+    ) -> Option<Key> {
+        if !self.blocks.has_room(&from, ctx.config) {
+            self.traffic.refused += 1;
+            return None;
+        }
+        let (theirs, shown) = (packet.session, packet.observed_session);
+        let proof = match (theirs, shown) {
+            (0, _) | (_, 0) => None,
+            _ => self.openings.find(from, theirs, shown, ctx.now),
+        };
+        // Nothing but that one bare packet of ours has been seen.
+        let is_first = packet.observed_sequence == 0 && packet.missed.is_empty();
+        match proof {
+            // One who has heard our session alone may have had numbers before, and keep them.
+            Some(Answer::Bare) if is_first && packet.sequence <= MAX_FIRST => {
+                self.admit(ctx, from, Class::Usual, Some((shown, 1)))
+            }
+            Some(Answer::Alone) if is_first => self.admit(ctx, from, Class::Usual, Some((shown, 1))),
+            // We have forgotten what he is talking about, but he is there. The id that makes him
+            // start over must be one that he has never seen.
+            Some(_) => self.admit(ctx, from, Class::Unproven, None),
+            None if theirs == 0 || shown != 0 => {
+                self.traffic.foreign += 1;
+                self.traffic.dropped += 1;
+                // Our session alone makes all others start over.
+                let ours = self.openings.session(Answer::Alone, from, 0, ctx.now);
+                self.answer(from, Sessions { theirs: 0, ours });
+                None
+            }
+            None if packet.messages.count() > 0 && self.has_room_for_unproven(ctx, &from) => {
+                let ours = self.openings.session(Answer::Kept, from, theirs, ctx.now);
+                self.admit(ctx, from, Class::Unproven, Some((ours, 0)))
+            }
+            None => {
+                let ours = self.openings.session(Answer::Bare, from, theirs, ctx.now);
+                self.answer(from, Sessions { theirs, ours });
+                None
+            }
+        }
+    }
+
+    fn has_room_for_unproven(&self, ctx: &Context<'_>, from: &SocketAddr) -> bool {
+        self.lists.len(Class::Unproven) < ctx.config.max_unproven
+            && self.entries.len() < ctx.config.max_connections
+            && self.blocks.has_room_for_unproven(from, ctx.config)
+    }
+
+    /// A connection for a sender, whose `session` of ours has seen so many packets.
+    fn admit(
+        &mut self,
+        ctx: &mut Context<'_>,
+        from: SocketAddr,
+        class: Class,
+        session: Option<(u32, u16)>,
+    ) -> Option<Key> {
+        let key = self.open(ctx, from, class);
+        match key {
+            None => self.traffic.refused += 1,
+            Some(key) => {
+                if let (Some((session, sent)), Some(entry)) = (session, self.get_mut(key)) {
+                    entry.connection.adopt(session, sent);
+                }
+            }
+        }
+        key
+    }
+
+    fn answer(&mut self, to: SocketAddr, sessions: Sessions) {
+        if self.answers.0.len() < MOST_ANSWERS {
+            self.answers.0.push_back((to, sessions));
+            self.traffic.openings_answered += 1;
+        } else {
+            self.traffic.openings_dropped += 1;
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Sessions that need not be kept: the id in an answer to a stranger is a keyed hash, so that
+//! whoever shows it later was there when we sent it.
+//!
+//! What SYN cookies are to TCP (RFC 4987, 3.6), with 31 bits instead of 32 less the options.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::Hasher;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use rand::Rng;
+
+use crate::airhook::connection::usual_session;
+use crate::time::Time;
+
+/// An id is good for this long and, since it is not known when in a period it was given, for
+/// the next such span. An opening is repeated for some ten seconds.
+const PERIOD: Duration = Duration::from_secs(30);
+
+/// What an answer was an answer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// An opening, of which nothing was taken or kept.
+    Bare,
+    /// An opening that was taken in. Whoever shows its id to somebody who has forgotten it
+    /// may have had more from us than that one packet.
+    Kept,
+    /// What was meant for an earlier life of ours. It was answered with our session alone, and
+    /// its sender may have changed his since.
+    Alone,
+}
+
+/// Makes ids, and knows them again.
+#[derive(Debug)]
+pub struct Openings {
+    secret: [u64; 2],
+}
+
+impl Openings {
+    /// With a secret of its own.
+    pub fn new(rng: &mut impl Rng) -> Self {
+        Openings { secret: [rng.next_u64(), rng.next_u64()] }
+    }
+
+    /// The session for an answer to `addr` at `now`. `theirs` is the session that it showed; it
+    /// makes no difference to [`Answer::Alone`]. Not 0, and below 2³¹.
+    pub fn session(&self, answer: Answer, addr: SocketAddr, theirs: u32, now: Time) -> u32 {
+        self.session_of(answer, addr, theirs, period(now))
+    }
+
+    /// The answer to `addr` whose session `shown` is, if there was such a one lately, and `addr`
+    /// has the session `theirs` now.
+    pub fn find(&self, addr: SocketAddr, theirs: u32, shown: u32, now: Time) -> Option<Answer> {
+        let present = period(now);
+        [Answer::Bare, Answer::Kept, Answer::Alone].into_iter().find(|&answer| {
+            [present, present.wrapping_sub(1)]
+                .into_iter()
+                .any(|period| self.session_of(answer, addr, theirs, period) == shown)
+        })
+    }
+
+    fn session_of(&self, answer: Answer, addr: SocketAddr, theirs: u32, period: u64) -> u32 {
+        let mut hasher = DefaultHasher::new();
+        self.secret.iter().for_each(|&word| hasher.write_u64(word));
+        hasher.write_u64(period);
+        match addr.ip() {
+            IpAddr::V4(ip) => hasher.write(&ip.octets()),
+            IpAddr::V6(ip) => hasher.write(&ip.octets()),
+        }
+        hasher.write_u16(addr.port());
+        hasher.write_u8(answer as u8);
+        hasher.write_u32(if answer == Answer::Alone { 0 } else { theirs });
+        usual_session(hasher.finish() as u32)
+    }
+}
+
+/// The number of the period that `now` is in.
+fn period(now: Time) -> u64 {
+    now.as_micros() / PERIOD.as_micros() as u64
+}
