@@ -71,10 +71,10 @@
 //!   ([`Config::operation_timeout`], or one of its own), when it is cancelled or
 //!   when the node is closed; its callback is called exactly once at the end.
 //! * **Strangers.** What arrives is hostile until shown otherwise. No input makes the crate
-//!   panic; what strangers can make a node keep is bounded by settings in [`Config`]; a
-//!   sender that has not shown that it receives our answers is sent no more than
-//!   three times what it sent; a contact is believed to be where it is once it has
-//!   answered a request from there.
+//!   panic; what others can make a node keep is bounded by settings in [`Config`], each with a
+//!   counter in [`Stats`]; a sender that has not shown that it receives our answers is sent no
+//!   more than three times what it sent, and nothing is kept for most of them; a contact is
+//!   believed to be where it is once it has answered a request from there.
 //! * **Names on the wire.** None: hosts are IP literals, and a name from the network is
 //!   never resolved.
 //!
@@ -90,6 +90,11 @@
 //! | what one node renews | 8 MiB of values | [`Config::max_renewed_bytes`] |
 //! | renewing and handing on | 2,000 bytes per second | [`Config::upkeep_rate`] |
 //! | connections of one node | 4,096 | [`Config::max_connections`] |
+//! | of these, to senders who have not shown that they are there | 256 | [`Config::max_unproven`] |
+//! | connections to one block of addresses | 256 (/24, /64) | [`Config::max_per_block`] |
+//! | bytes queued for one peer | 1 MiB | [`Config::max_queued`] |
+//! | bytes queued and kept for all | 16 MiB | [`Config::max_buffered`] |
+//! | bytes of unfinished messages | 8 MiB | [`Config::max_unfinished`] |
 //! | contacts that wait for a place in a bucket | half of K, at most 8 | [`Config::k`] |
 //! | failed contacts remembered | 64, for 5 minutes | |
 //!

@@ -343,7 +343,7 @@ fn offers_are_answered_with_what_is_lacking() {
 /// More values under a key than one offer holds: in time all of them are handed on.
 #[test]
 fn a_key_with_many_values_is_handed_on_by_and_by() {
-    let (mut network, nodes) = Network::joined(8, 2, &holders_only());
+    let (mut network, nodes) = Network::joined(18, 2, &holders_only());
     let key = Id::of(b"key");
     for value in 0..200u8 {
         publish(&mut network, nodes[0], key, &[value]);

@@ -5,9 +5,10 @@ mod network;
 
 use std::time::Duration;
 
+use khashmir::engine::Outcome;
 use khashmir::krpc::message::{self, Message, Method};
 use khashmir::random::{seed_from_number, seeded};
-use khashmir::{Config, Id, NodeKey};
+use khashmir::{CallError, Config, Id, NodeKey, OperationError, SendError};
 use network::*;
 
 fn one_node(config: Config) -> (Network, NodeKey) {
@@ -269,4 +270,41 @@ fn callers_who_are_not_there_do_not_bring_the_dead_back() {
         }
         network.run(secs(15));
     }
+}
+
+/// A call that was given up to make room for others says nothing about who was asked.
+#[test]
+fn a_contact_whose_connection_is_forgotten_stays_in_the_table() {
+    let config = Config { max_connections: 16, max_unproven: 4, ..Config::default() };
+    let (mut network, node) = one_node(config);
+    let contact = network.peer(address(1), Id::of(b"peer"), polite());
+    network.introduce(node, contact.addr);
+    network.dead.insert(contact.addr);
+    for round in 0..5 {
+        let lookup = network.engine.find_node(network.now, node, Id::of(b"x"), None);
+        for n in 0..16 {
+            network.engine.add_contact(network.now, node, address(100 + round * 16 + n), None);
+        }
+        let evicted = network.stats(node).connections_evicted;
+        assert!(evicted > 0, "{evicted}");
+        network.wait(lookup);
+        let known = network.engine.contacts(node);
+        assert_eq!((known.len(), known[0].contact, known[0].failures), (1, contact, 0));
+        network.run(secs(60));
+    }
+}
+
+/// A request for which there is no room fails at once, and not when its time is over.
+#[test]
+fn a_request_that_cannot_be_queued_fails_at_once() {
+    let (mut network, node) = one_node(Config { max_per_block: 1, ..Config::default() });
+    let ask = |network: &mut Network, n| network.engine.add_contact(network.now, node, address(n), None);
+    for n in 1..=4 {
+        ask(&mut network, n);
+    }
+    let (begun, operation) = (network.now, ask(&mut network, 5));
+    let outcome = network.wait(operation);
+    let why = OperationError::Call(CallError::NotSent(SendError::Closed));
+    assert_eq!(outcome, [Outcome::Contact(Err(why))]);
+    assert_eq!((network.now, network.stats(node).connections_refused), (begun, 1));
 }

@@ -163,6 +163,11 @@ impl<C: Channel> Mux<C> {
         self.get(key).map(|entry| entry.addr)
     }
 
+    /// Whether there is a connection to this address.
+    pub fn is_known(&self, addr: &SocketAddr) -> bool {
+        self.by_addr.contains_key(addr)
+    }
+
     /// Whether the peer has shown that it receives what we send.
     pub fn is_proven(&self, key: Key) -> bool {
         self.get(key).is_some_and(|entry| entry.connection.is_proven())

@@ -20,11 +20,8 @@ const PERIOD: Duration = Duration::from_secs(30);
 /// What an answer was an answer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// An opening, of which nothing was taken or kept.
+    /// An opening: a bare packet with the number 0, whether or not the opening was taken in.
     Bare,
-    /// An opening that was taken in. Whoever shows its id to somebody who has forgotten it
-    /// may have had more from us than that one packet.
-    Kept,
     /// What was meant for an earlier life of ours. It was answered with our session alone, and
     /// its sender may have changed his since.
     Alone,
@@ -52,7 +49,7 @@ impl Openings {
     /// has the session `theirs` now.
     pub fn find(&self, addr: SocketAddr, theirs: u32, shown: u32, now: Time) -> Option<Answer> {
         let present = period(now);
-        [Answer::Bare, Answer::Kept, Answer::Alone].into_iter().find(|&answer| {
+        [Answer::Bare, Answer::Alone].into_iter().find(|&answer| {
             [present, present.wrapping_sub(1)]
                 .into_iter()
                 .any(|period| self.session_of(answer, addr, theirs, period) == shown)

@@ -13,7 +13,7 @@ const OWN: usize = 4;
 /// The counts. They are only made once there are so many connections that a block may have
 /// too many of them: a small node has none.
 #[derive(Debug, Default)]
-pub struct Blocks(Option<Box<HashMap<u64, u32, Keyed>>>);
+pub struct Blocks(Option<HashMap<u64, u32, Keyed>>);
 
 impl Blocks {
     /// Whether a sender from there who has not shown that he receives our answers may have a
@@ -40,7 +40,7 @@ impl Blocks {
 
     /// Begins to count.
     pub fn begin(&mut self, hasher: Keyed) {
-        self.0 = Some(Box::new(HashMap::with_hasher(hasher)));
+        self.0 = Some(HashMap::with_hasher(hasher));
     }
 
     /// There is one more.

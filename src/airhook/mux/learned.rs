@@ -13,8 +13,6 @@ use crate::time::Time;
 const MOST: usize = 128;
 /// For how long, in seconds: routes change.
 const SPAN: u32 = 60 * 60;
-/// However near a peer is, its answer to an opening may take this long on a busy host.
-const LEAST: Duration = Duration::from_millis(50);
 
 /// A bounded memory, 16 bytes for each address.
 #[derive(Debug, Default)]
@@ -51,7 +49,8 @@ impl LearnedTrips {
         }
         let (name, now) = (name(hasher, addr), seconds(now));
         let learned = self.0.iter().find(|learned| learned.name == name)?;
-        let patience = learned.trip.patience(Duration::ZERO, LEAST).max(LEAST);
+        // However long it is.
+        let patience = learned.trip.opening(Duration::MAX);
         (now - learned.since.min(now) < SPAN).then_some(patience)
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Who has not shown that he receives what we send costs nothing: he is answered by one small
 //! packet, whose session is a keyed hash, and forgotten. Whoever shows that session is there,
-//! and gets a connection. Only an opening that brings messages is taken in before, while there
-//! is room: so a request to a stranger is answered within one round trip.
+//! and gets a connection. Only an opening that brings messages, or did so before it was
+//! repeated, is taken in at once, while there is room: so a request to a stranger is answered
+//! within one round trip.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -96,12 +97,14 @@ impl<C: Channel> Mux<C> {
                 self.answer(from, Sessions { theirs: 0, ours });
                 None
             }
-            None if packet.messages.count() > 0 && self.has_room_for_unproven(ctx, &from) => {
-                let ours = self.openings.session(Answer::Kept, from, theirs, ctx.now);
-                self.admit(ctx, from, Class::Unproven, Some((ours, 0)))
-            }
             None => {
                 let ours = self.openings.session(Answer::Bare, from, theirs, ctx.now);
+                // One that says that messages went before it has been repeated.
+                let brings = packet.messages.count() > 0 || packet.next.is_some_and(|next| next > 0);
+                if brings && self.has_room_for_unproven(ctx, &from) {
+                    // A bare answer, with the number 0, may have gone out before.
+                    return self.admit(ctx, from, Class::Unproven, Some((ours, 1)));
+                }
                 self.answer(from, Sessions { theirs, ours });
                 None
             }
