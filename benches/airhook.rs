@@ -75,7 +75,7 @@ impl Pair {
     fn send(&mut self, bytes: &[u8]) {
         with(&mut self.ends[0], self.now, |mux, ctx, _| {
             let key = mux.connect(ctx, ADDRESS);
-            mux.send(ctx, key, bytes).expect("room");
+            mux.send(ctx, key, bytes, None).expect("room");
         });
     }
 
@@ -99,7 +99,7 @@ impl Pair {
                     inbox.clear();
                     mux.keep(ctx, key, inbox, 0);
                     if serves == Some(used) {
-                        mux.send(ctx, key, &[1]).expect("room");
+                        mux.send(ctx, key, &[1], None).expect("room");
                     }
                     used
                 });

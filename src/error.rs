@@ -110,6 +110,8 @@ pub enum SendError {
         /// How many may.
         limit: usize,
     },
+    /// No message can have that length; or so many bytes of a stream are never queued at once.
+    Length,
 }
 
 impl fmt::Display for SendError {
@@ -119,6 +121,7 @@ impl fmt::Display for SendError {
             SendError::Full { queued, limit } => {
                 write!(f, "the queue is full: {queued} of {limit} bytes")
             }
+            SendError::Length => f.write_str("so many bytes cannot be sent at once"),
         }
     }
 }

@@ -32,6 +32,8 @@
 //! * [`engine::Engine`]: the core without any I/O: bytes, time and a seed go in;
 //!   bytes, deadlines and events come out. For drivers of your own.
 //!
+//! Airhook serves programs that want no hash table, too: [`airhook::Endpoint`].
+//!
 //! And one more for tests: with the feature `sim`, `sim::Simulation` runs whole networks of
 //! nodes in simulated time, the same way for the same seed, under losses, delays, crashes and
 //! partitions as you ask for them.
@@ -106,7 +108,7 @@
 //! | --- | --- |
 //! | ground | `id`, `contact`, `time`, `random`, `config`, `error`, `wheel` (timers), `context` (the world) |
 //! | formats | `bencode`, `airhook/packet`, `krpc/netstring`, `krpc/message` |
-//! | machines | `airhook/{connection, stream, mux}`, `krpc/calls`, `table`, `lookup`, `publish`, `store` |
+//! | machines | `airhook` (but for `packet`), `krpc/calls`, `table`, `lookup`, `publish`, `store` |
 //! | node | `node/{serve, client, upkeep, custody, renewal, handing}` |
 //! | engine | `engine` |
 //! | drivers | `reactor`, `sim` |
@@ -114,9 +116,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-// The machinery: public so that tests and benchmarks reach it, not part of the crate's promise.
-#[doc(hidden)]
 pub mod airhook;
+// The machinery: public so that tests and benchmarks reach it, not part of the crate's promise.
 #[doc(hidden)]
 pub mod bencode;
 pub mod config;

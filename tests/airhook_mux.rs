@@ -26,7 +26,7 @@ fn streams_arrive_and_accounts_come_out_even() {
                 let host = hosts.get_mut(&address(from)).unwrap();
                 let mut ctx = host.world.context();
                 let key = host.mux.connect(&mut ctx, address(to));
-                host.mux.send(&mut ctx, key, &vec![from as u8; 30_000]).unwrap();
+                host.mux.send(&mut ctx, key, &vec![from as u8; 30_000], None).unwrap();
                 assert!(host.mux.unconfirmed(key) > 0);
             }
         }
@@ -50,7 +50,7 @@ fn idle_connections_are_forgotten() {
     let host = hosts.get_mut(&address(0)).unwrap();
     let mut ctx = host.world.context();
     let key = host.mux.connect(&mut ctx, address(1));
-    host.mux.send(&mut ctx, key, b"something").unwrap();
+    host.mux.send(&mut ctx, key, b"something", None).unwrap();
     run(&mut hosts, secs(9 * 60));
     assert!(hosts.values().all(|host| host.mux.len() == 1));
     run(&mut hosts, secs(2 * 60));
@@ -61,7 +61,7 @@ fn idle_connections_are_forgotten() {
     let host = hosts.get_mut(&address(0)).unwrap();
     let mut ctx = host.world.context();
     let other = host.mux.connect(&mut ctx, address(9));
-    assert_eq!(host.mux.send(&mut ctx, key, b"late"), Err(SendError::Closed));
+    assert_eq!(host.mux.send(&mut ctx, key, b"late", None), Err(SendError::Closed));
     host.mux.expect(&mut ctx, key, key);
     host.mux.expect_no_more(&mut ctx, key, key);
     host.mux.keep(&mut ctx, key, &mut vec![1, 2, 3], 1);
@@ -123,7 +123,7 @@ fn a_peer_that_never_answers_gets_few_packets() {
     let mut host = Host::new(3);
     let mut ctx = host.world.context();
     let key = host.mux.connect(&mut ctx, address(1));
-    host.mux.send(&mut ctx, key, &[1; 10_000]).unwrap();
+    host.mux.send(&mut ctx, key, &[1; 10_000], None).unwrap();
     let call = Key::new(3, 9);
     host.mux.expect(&mut ctx, key, call);
     let (mut with_messages, mut bare) = (0, 0);
@@ -151,7 +151,7 @@ fn a_call_is_lost_with_its_session_at_once() {
     let key = host.mux.connect(&mut ctx, from);
     let call = Key::new(3, 9);
     host.mux.expect(&mut ctx, key, call);
-    host.mux.send(&mut ctx, key, b"request").unwrap();
+    host.mux.send(&mut ctx, key, b"request", None).unwrap();
     host.output();
     host.receive(from, &packet(78, (ours, 0), 0, Some(0), b""));
     assert_eq!(host.failed, [(call, CallError::Reset)]);
@@ -233,7 +233,7 @@ fn each_peer_has_its_turn() {
     for number in 0..10 {
         let mut ctx = host.world.context();
         let key = host.mux.connect(&mut ctx, address(number));
-        host.mux.send(&mut ctx, key, &[1; 20_000]).unwrap();
+        host.mux.send(&mut ctx, key, &[1; 20_000], None).unwrap();
     }
     let out = host.output();
     for turn in out.chunks(10).take(5) {
@@ -270,7 +270,7 @@ fn hostile_datagrams() {
                     host.mux.expect(&mut ctx, key, Key::new(step, 0));
                     let length = rng.random_range(1..5000);
                     if host.mux.buffered() < 100_000 {
-                        host.mux.send(&mut host.world.context(), key, &vec![1; length]).unwrap();
+                        host.mux.send(&mut host.world.context(), key, &vec![1; length], None).unwrap();
                     }
                 }
                 1 => {

@@ -48,7 +48,7 @@ fn without_room(seed: u64) -> Host {
 fn say(host: &mut Host, to: SocketAddr, bytes: &[u8]) {
     let mut ctx = host.world.context();
     let key = host.mux.connect(&mut ctx, to);
-    host.mux.send(&mut ctx, key, bytes).unwrap();
+    host.mux.send(&mut ctx, key, bytes, None).unwrap();
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn a_block_of_addresses_has_its_share() {
         prove(&mut host, places(0).0, 77, false);
         for number in 0..40 {
             let key = host.mux.connect(&mut host.world.context(), places(number).2);
-            let sent = host.mux.send(&mut host.world.context(), key, b"x");
+            let sent = host.mux.send(&mut host.world.context(), key, b"x", None);
             assert_eq!(sent, if number < 32 { Ok(()) } else { Err(SendError::Closed) });
         }
         assert_eq!(host.mux.len(), 8 + 1 + 32);
@@ -316,23 +316,23 @@ fn a_full_queue_is_told() {
     host.world.config.max_buffered = 256 * 1024;
     let mut ctx = host.world.context();
     let first = host.mux.connect(&mut ctx, address(1));
-    assert_eq!(host.mux.send(&mut ctx, first, &[1; 9000]), Ok(()));
+    assert_eq!(host.mux.send(&mut ctx, first, &[1; 9000], None), Ok(()));
     let full = Err(SendError::Full { queued: 9000, limit: 10_000 });
-    assert_eq!(host.mux.send(&mut ctx, first, &[1; 1001]), full);
+    assert_eq!(host.mux.send(&mut ctx, first, &[1; 1001], None), full);
     assert_eq!((host.mux.unconfirmed(first), host.mux.traffic().queue_full), (9000, 1));
-    assert_eq!(host.mux.send(&mut ctx, first, &[1; 1000]), Ok(()));
+    assert_eq!(host.mux.send(&mut ctx, first, &[1; 1000], None), Ok(()));
     // So it is for all together; but a short word there still is room for.
     let mut number = 1;
     while host.mux.buffered() <= 256 * 1024 {
         number += 1;
         let key = host.mux.connect(&mut ctx, address(number));
-        host.mux.send(&mut ctx, key, &[1; 10_000]).unwrap();
+        host.mux.send(&mut ctx, key, &[1; 10_000], None).unwrap();
     }
     let key = host.mux.connect(&mut ctx, address(number + 1));
     let full = Err(SendError::Full { queued: host.mux.buffered(), limit: 256 * 1024 });
-    assert_eq!(host.mux.send(&mut ctx, key, &[1; 3000]), full);
-    assert_eq!(host.mux.send(&mut ctx, key, &[1; 2000]), Ok(()));
-    assert!(host.mux.send(&mut ctx, key, &[1; 2000]).is_err());
+    assert_eq!(host.mux.send(&mut ctx, key, &[1; 3000], None), full);
+    assert_eq!(host.mux.send(&mut ctx, key, &[1; 2000], None), Ok(()));
+    assert!(host.mux.send(&mut ctx, key, &[1; 2000], None).is_err());
 }
 
 /// Of unfinished messages, the one that has been so for longest goes.

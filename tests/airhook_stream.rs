@@ -166,7 +166,7 @@ fn segments_are_sent_again_as_they_were() {
         while inbox.len() < bytes.len() || from.unconfirmed() > 0 {
             if written < bytes.len() && rng.random_bool(0.3) {
                 let end = rng.random_range(written..=bytes.len());
-                from.write(&bytes[written..end]);
+                from.write(&bytes[written..end], None);
                 written = end;
             }
             let mut port = from.port(&mut nothing, 0);

@@ -49,7 +49,7 @@ impl Peer {
                 }
                 _ => message::response_empty(&mut out, request.tid, &self.own),
             }
-            self.mux.send(&mut self.world.context(), key, &out).unwrap();
+            self.mux.send(&mut self.world.context(), key, &out, None).unwrap();
         }
         self.mux.keep(&mut self.world.context(), key, &mut inbox, used);
     }

@@ -23,7 +23,7 @@ fn layer(module: &str) -> Option<u32> {
         _ if module.starts_with("krpc/message") => 3,
         // A folder itself stands where the highest of its files does.
         ("airhook" | "publish", _) => 5,
-        _ if module.starts_with("airhook/mux") => 5,
+        _ if module.starts_with("airhook/mux") || module == "airhook/endpoint" => 5,
         (_, "airhook" | "krpc" | "table" | "lookup" | "store") => 4,
         (_, "node") => 6,
         (_, "engine") => 7,

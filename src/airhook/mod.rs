@@ -1,21 +1,150 @@
-//! Airhook: short messages, delivered exactly once between two UDP addresses.
+//! Airhook: streams and short messages between UDP addresses, each delivered exactly once.
 //!
-//! From below: [`packet`] is the format of a datagram, [`connection`] the
-//! machine at one end of a connection, [`stream`] an ordered stream of bytes
-//! over its messages, [`mux`] all the connections of one socket.
+//! The protocol is Dan Egnor's of 2001; the C library of that time and the Khashmir of 2003
+//! understand it. [`Endpoint`] is all there is to use: the connections of one UDP socket, for
+//! programs that want Airhook and no distributed hash table. It does no I/O and reads no
+//! clock: the program hands in datagrams and the time, and sends what comes out.
 //!
-//! The protocol is Dan Egnor's of 2001. What it promises: a message is
-//! delivered exactly once or reported lost; order is not kept when messages are
-//! lost, which is why there is a stream on top. There is no close: a connection
-//! that has been idle for long is forgotten, and comes back when either side speaks.
+//! ```
+//! use khashmir::Config;
+//! use khashmir::airhook::{Endpoint, Event, Stream};
+//! use khashmir::time::Time;
+//!
+//! let [a, b] = ["192.0.2.1:4000".parse()?, "192.0.2.2:4000".parse()?];
+//! // Real programs take their seeds from the system.
+//! let mut at_a = Endpoint::<Stream>::new(Config::default(), [1; 32])?;
+//! let mut at_b = Endpoint::<Stream>::new(Config::default(), [2; 32])?;
+//!
+//! let mut now = Time::ZERO;
+//! at_a.send(now, b, b"a stream of bytes", Some(7))?;
+//!
+//! let (mut datagram, mut received, mut confirmed) = (Vec::new(), Vec::new(), false);
+//! while !confirmed {
+//!     // A wire that loses nothing and takes no time.
+//!     while let Some(to) = at_a.poll_transmit(now, &mut datagram) {
+//!         assert_eq!(to, b);
+//!         at_b.receive(now, a, &datagram);
+//!     }
+//!     while at_b.poll_transmit(now, &mut datagram).is_some() {
+//!         at_a.receive(now, b, &datagram);
+//!     }
+//!     while let Some(event) = at_b.poll_event() {
+//!         if let Event::Received(peer, bytes) = event {
+//!             assert_eq!(peer, a);
+//!             received.extend(bytes);
+//!         }
+//!     }
+//!     while let Some(event) = at_a.poll_event() {
+//!         confirmed |= event == Event::Confirmed(b, 7);
+//!     }
+//!     // On to whatever is due next.
+//!     if let Some(next) = at_a.next_deadline().into_iter().chain(at_b.next_deadline()).min() {
+//!         now = now.max(next);
+//!     }
+//!     at_a.handle_timeout(now);
+//!     at_b.handle_timeout(now);
+//! }
+//! assert_eq!(received, b"a stream of bytes");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! With [`Messages`] it carries single messages of 1 to 255 bytes, as the C tools do:
+//!
+//! ```
+//! use khashmir::Config;
+//! use khashmir::airhook::{Endpoint, Event, Messages, SendError};
+//! use khashmir::time::Time;
+//!
+//! let [a, b] = ["[2001:db8::1]:4000".parse()?, "[2001:db8::2]:4000".parse()?];
+//! let mut at_a = Endpoint::<Messages>::new(Config::default(), [1; 32])?;
+//! let mut at_b = Endpoint::<Messages>::new(Config::default(), [2; 32])?;
+//!
+//! let mut now = Time::ZERO;
+//! at_a.send(now, b, b"one", None)?;
+//! at_a.send(now, b, b"two", None)?;
+//! assert_eq!(at_a.send(now, b, b"", None), Err(SendError::Length));
+//!
+//! let (mut datagram, mut received) = (Vec::new(), Vec::new());
+//! while received.len() < 2 {
+//!     while at_a.poll_transmit(now, &mut datagram).is_some() {
+//!         at_b.receive(now, a, &datagram);
+//!     }
+//!     while at_b.poll_transmit(now, &mut datagram).is_some() {
+//!         at_a.receive(now, b, &datagram);
+//!     }
+//!     while let Some(event) = at_b.poll_event() {
+//!         if let Event::Received(_, message) = event {
+//!             received.push(message);
+//!         }
+//!     }
+//!     if let Some(next) = at_a.next_deadline().into_iter().chain(at_b.next_deadline()).min() {
+//!         now = now.max(next);
+//!     }
+//!     at_a.handle_timeout(now);
+//!     at_b.handle_timeout(now);
+//! }
+//! assert_eq!(received, [b"one", b"two"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What is promised
+//!
+//! * **Exactly once.** What is sent arrives once, or is reported lost with its session. A
+//!   stream arrives in order and whole; messages are in order only while the network loses none.
+//! * **Sessions.** There is no close. A session ends when a peer starts afresh, or is not
+//!   heard for long while something is due; [`Event::Reset`] and [`Event::Forgotten`] say so.
+//!   Whether the last of what was lost with it had arrived cannot be known.
+//! * **Delivery.** A ticket given to [`Endpoint::send`] comes back exactly once, confirmed or lost.
+//!   Confirmed means that the peer's Airhook has it, not that the program there has used it.
+//! * **Back pressure.** What is queued for a peer is bounded: [`SendError::Full`], then
+//!   [`Event::Writable`]. What has arrived is handed on at once; a program that wants to be
+//!   sent less has to say so to its peer.
+//! * **Strangers.** Nothing is handed on before its sender has shown that it receives our
+//!   answers; until then it is sent no more than three times what it sent. What others can make an
+//!   endpoint keep is bounded by settings in [`Config`](crate::Config). No datagram makes it panic.
+//! * **Not promised:** secrecy, or proof of who a peer is. Whoever can read the packets on
+//!   their way can read, forge and end what is said.
+//!
+//! # For those who read the source
+//!
+//! From below: `packet` is the format of a datagram, `connection` the machine at one end of
+//! a connection, `stream` and `messages` what it carries, `mux` all the connections of one
+//! socket, for nodes as for an endpoint.
 
+#[doc(hidden)]
 pub mod channel;
+#[doc(hidden)]
 pub mod connection;
+#[doc(hidden)]
+pub mod endpoint;
+#[doc(hidden)]
 pub mod flight;
+#[doc(hidden)]
 pub mod lru;
+#[doc(hidden)]
+pub mod messages;
+#[doc(hidden)]
 pub mod mux;
+#[doc(hidden)]
 pub mod opening;
+#[doc(hidden)]
 pub mod packet;
+#[doc(hidden)]
 pub mod round_trip;
+#[doc(hidden)]
 pub mod stream;
+#[doc(hidden)]
 pub mod window;
+
+#[doc(inline)]
+pub use channel::Channel;
+#[doc(inline)]
+pub use endpoint::{Endpoint, Event};
+#[doc(inline)]
+pub use messages::Messages;
+#[doc(inline)]
+pub use mux::Traffic;
+#[doc(inline)]
+pub use stream::Stream;
+
+pub use crate::error::SendError;

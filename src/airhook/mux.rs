@@ -8,6 +8,7 @@
 
 mod blocks;
 mod calls;
+mod delivery;
 mod learned;
 mod patience;
 mod room;
@@ -22,6 +23,8 @@ use std::net::{IpAddr, SocketAddr};
 use rand::Rng;
 use slab::Slab;
 
+pub use self::delivery::Change;
+use self::delivery::{Reports, Watch};
 use crate::airhook::channel::Channel;
 use crate::airhook::connection::{Connection, Verdict};
 use crate::airhook::lru::{Class, Link, Lists};
@@ -66,6 +69,7 @@ pub struct Mux<C = Stream> {
     usual: RoundTrip,
     /// Calls that were lost with their session, or never went out.
     failed: Vec<(Key, CallError)>,
+    reports: Reports,
     traffic: Traffic,
 }
 
@@ -81,6 +85,7 @@ struct Entry<C> {
     local: Option<IpAddr>,
     /// Calls that wait for an answer from this peer.
     calls: Vec<Key>,
+    watch: Watch,
     connection: Connection,
     channel: C,
 }
@@ -118,6 +123,7 @@ impl<C: Channel> Mux<C> {
             idle: None,
             usual: RoundTrip::default(),
             failed: Vec::new(),
+            reports: Reports::default(),
             traffic: Traffic::default(),
         }
     }
@@ -320,13 +326,19 @@ impl<C: Channel> Mux<C> {
         })
     }
 
-    /// Queues bytes for a peer.
+    /// Queues bytes for a peer. A ticket comes back from [`poll_fate`](Self::poll_fate).
     ///
     /// # Errors
     ///
     /// When the connection is gone, or its queue or that of the node is full; nothing was
     /// queued then.
-    pub fn send(&mut self, ctx: &mut Context<'_>, key: Key, bytes: &[u8]) -> Result<(), SendError> {
+    pub fn send(
+        &mut self,
+        ctx: &mut Context<'_>,
+        key: Key,
+        bytes: &[u8],
+        ticket: Option<u64>,
+    ) -> Result<(), SendError> {
         let Some(entry) = self.get(key) else {
             return Err(SendError::Closed);
         };
@@ -346,8 +358,11 @@ impl<C: Channel> Mux<C> {
         let Some(entry) = self.get_mut(key) else {
             return Err(SendError::Closed);
         };
-        entry.channel.write(bytes);
-        self.kept.bytes += bytes.len();
+        let before = Kept::of(&entry.channel);
+        entry.channel.write(bytes, ticket);
+        let after = Kept::of(&entry.channel);
+        self.kept.change(before, after);
+        self.report(ctx, key, false);
         self.touch(ctx, key);
         self.forget_strangers(ctx, key);
         self.queue_if_ready(key);
@@ -356,8 +371,9 @@ impl<C: Channel> Mux<C> {
 
     /// Forgets all connections, and takes back their timers.
     pub fn clear(&mut self, ctx: &mut Context<'_>) {
-        for entry in &mut self.entries {
-            ctx.disarm(&mut entry.1.timer);
+        for (index, entry) in &mut self.entries {
+            ctx.disarm(&mut entry.timer);
+            self.reports.gone(Key { index: index as u32, generation: entry.generation }, entry);
         }
         ctx.disarm(&mut self.idle);
         self.entries.clear();
@@ -437,6 +453,7 @@ impl<C: Channel> Mux<C> {
             timer: None,
             local: None,
             calls: Vec::new(),
+            watch: Watch::default(),
             connection,
             channel: C::default(),
         });
@@ -481,12 +498,14 @@ impl<C: Channel> Mux<C> {
             return;
         };
         let after = Kept::of(&entry.channel);
-        if entry.channel.take_restarted() {
+        let restarted = entry.channel.take_restarted();
+        if restarted {
             let lost = std::mem::take(&mut entry.calls);
             entry.connection.set_expecting(false, ctx);
             self.failed.extend(lost.into_iter().map(|call| (call, CallError::Reset)));
         }
         self.kept.change(before, after);
+        self.report(ctx, key, restarted);
         self.queue_if_ready(key);
         self.arm(ctx, key);
     }

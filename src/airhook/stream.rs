@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::airhook::channel::Channel;
+use crate::airhook::channel::{Channel, Settled};
 use crate::airhook::connection::Carrier;
 use crate::airhook::flight::{Fate, Token};
 use crate::airhook::packet::MAX_MESSAGE;
@@ -43,6 +43,7 @@ pub struct Stream {
     restarted: bool,
     /// The other side does what it must not.
     broken: bool,
+    settled: Settled,
 }
 
 /// What is to be sent, or has been and is not confirmed.
@@ -57,6 +58,8 @@ struct Outgoing {
     segments: VecDeque<Segment>,
     /// Numbers of segments that are to be sent again, in order of loss.
     lost: VecDeque<u16>,
+    /// Where what each ticket stands for ends, counted as `dropped` is.
+    tickets: VecDeque<(u32, u64)>,
 }
 
 /// What has arrived and could not be used yet.
@@ -95,8 +98,31 @@ impl Stream {
 impl Channel for Stream {
     type Port<'a> = Port<'a>;
 
-    fn write(&mut self, bytes: &[u8]) {
-        self.outgoing.get_or_insert_default().bytes.extend(bytes);
+    fn fits(_: usize) -> bool {
+        true
+    }
+
+    fn pieces(inbox: &[u8]) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(inbox)
+    }
+
+    fn write(&mut self, bytes: &[u8], ticket: Option<u64>) {
+        if bytes.is_empty() && self.outgoing.is_none() {
+            // All before them have been confirmed.
+            if let Some(ticket) = ticket {
+                self.settled.push(ticket, Fate::Confirmed);
+            }
+            return;
+        }
+        let outgoing = self.outgoing.get_or_insert_default();
+        outgoing.bytes.extend(bytes);
+        if let Some(ticket) = ticket {
+            outgoing.tickets.push_back((outgoing.dropped.wrapping_add(outgoing.bytes.len() as u32), ticket));
+        }
+    }
+
+    fn poll_fate(&mut self) -> Option<(u64, Fate)> {
+        self.settled.pop()
     }
 
     fn buffered(&self) -> usize {
@@ -238,6 +264,12 @@ impl Carrier for Port<'_> {
             outgoing.cut -= length;
             outgoing.dropped = outgoing.dropped.wrapping_add(u32::from(segment.length));
         }
+        while let Some(&(end, ticket)) = outgoing.tickets.front()
+            && outgoing.dropped.wrapping_sub(end) < 1 << 31
+        {
+            outgoing.tickets.pop_front();
+            stream.settled.push(ticket, Fate::Confirmed);
+        }
         if outgoing.bytes.is_empty() {
             stream.outgoing = None;
         }
@@ -298,9 +330,12 @@ impl Carrier for Port<'_> {
     }
 
     fn restart_outgoing(&mut self) {
-        self.stream.next_out = 0;
-        self.stream.outgoing = None;
-        self.stream.restarted = true;
+        let stream = &mut *self.stream;
+        stream.next_out = 0;
+        for (_, ticket) in stream.outgoing.take().into_iter().flat_map(|outgoing| outgoing.tickets) {
+            stream.settled.push(ticket, Fate::Lost);
+        }
+        stream.restarted = true;
     }
 }
 

@@ -336,7 +336,7 @@ impl Peers {
     ) -> (R, Result<(), SendError>) {
         let mut buffer = std::mem::take(ctx.buffer);
         let result = write(&mut buffer);
-        let sent = self.mux.send(ctx, connection, &buffer);
+        let sent = self.mux.send(ctx, connection, &buffer, None);
         buffer.clear();
         *ctx.buffer = buffer;
         (result, sent)

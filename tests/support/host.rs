@@ -54,7 +54,7 @@ impl Host {
         self.mux.keep(&mut ctx, key, &mut inbox, used);
         let room = self.mux.buffered() + self.answers < ctx.config.max_buffered / 2;
         if self.answers > 0 && used > 0 && room {
-            self.mux.send(&mut ctx, key, &vec![7; self.answers]).unwrap();
+            self.mux.send(&mut ctx, key, &vec![7; self.answers], None).unwrap();
         }
     }
 

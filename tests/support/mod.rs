@@ -469,7 +469,7 @@ pub struct Framed {
 
 impl Framed {
     pub fn write(&mut self, bytes: &[u8]) {
-        self.stream.get_mut().write(&originals::frame(bytes));
+        self.stream.get_mut().write(&originals::frame(bytes), None);
     }
 
     pub fn stream(&mut self) -> &mut Stream {

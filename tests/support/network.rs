@@ -133,7 +133,7 @@ impl Peer {
     fn say(&mut self, now: Time, to: SocketAddr, bytes: &[u8]) {
         self.with(now, |mux, ctx| {
             let key = mux.connect(ctx, to);
-            mux.send(ctx, key, bytes).expect("room");
+            mux.send(ctx, key, bytes, None).expect("room");
         });
     }
 
@@ -158,7 +158,7 @@ impl Peer {
                 mux.keep(ctx, key, &mut inbox, used);
             }
             if !answer.is_empty() {
-                mux.send(ctx, key, &answer).expect("room");
+                mux.send(ctx, key, &answer, None).expect("room");
             }
             while mux.poll_failed().is_some() {}
         });

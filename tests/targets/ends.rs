@@ -329,7 +329,7 @@ impl End for Host {
         let mut ctx = self.world.context();
         let key = self.mux.connect(&mut ctx, self.peer);
         self.writes_to = Some(key);
-        let _ = self.mux.send(&mut ctx, key, &frame);
+        let _ = self.mux.send(&mut ctx, key, &frame, None);
     }
 
     fn restart(&mut self) {

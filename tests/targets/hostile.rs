@@ -226,7 +226,7 @@ impl Target {
         self.mux.keep(&mut ctx, key, &mut inbox, used);
         let room = self.mux.buffered() + self.answers <= ctx.config.max_buffered / 2;
         if used > 0 && self.answers > 0 && room {
-            let _ = self.mux.send(&mut ctx, key, &vec![7; self.answers]);
+            let _ = self.mux.send(&mut ctx, key, &vec![7; self.answers], None);
         }
     }
 
@@ -240,7 +240,7 @@ impl Target {
     fn send(&mut self, at: usize, length: usize) {
         let key = self.connect(at);
         if length > 0 && self.mux.buffered() + length <= self.world.config.max_buffered / 2 {
-            let _ = self.mux.send(&mut self.world.context(), key, &vec![3; length]);
+            let _ = self.mux.send(&mut self.world.context(), key, &vec![3; length], None);
         }
     }
 

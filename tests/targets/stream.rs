@@ -38,7 +38,7 @@ impl Way {
     fn write(&mut self, length: usize) {
         let start = self.written.len();
         self.written.extend((start..start + length).map(|at| (at ^ at >> 8) as u8));
-        self.from.write(&self.written[start..]);
+        self.from.write(&self.written[start..], None);
     }
 
     fn fill(&mut self, room: usize) {

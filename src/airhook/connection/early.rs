@@ -122,7 +122,7 @@ impl Connection {
             if ahead != 1 && (1..0x8000).contains(&ahead) {
                 let wait = self.hold_time(ctx);
                 let Some(early) = &self.early_packets else { break };
-                if !early.oldest().is_some_and(|came| came + wait <= ctx.now) {
+                if early.oldest().is_none_or(|came| came + wait > ctx.now) {
                     break;
                 }
                 self.overtaken.note_loss();

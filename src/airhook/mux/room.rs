@@ -105,6 +105,7 @@ impl<C: Channel> Mux<C> {
         self.blocks.remove(&entry.addr, self.entries.len(), ctx.config);
         self.kept.change(Kept::of(&entry.channel), Kept::default());
         ctx.disarm(&mut entry.timer);
+        self.reports.gone(key, &mut entry);
         if entry.connection.is_proven() {
             let trip = entry.connection.round_trip();
             self.learned.note(self.by_addr.hasher(), &entry.addr, trip, ctx.now);

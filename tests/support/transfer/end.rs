@@ -240,7 +240,7 @@ impl End {
         let from = (self.written % PERIOD as u64) as usize;
         let bytes = &PATTERN[from..from + bytes];
         let before = self.mux.unconfirmed(key);
-        let _ = self.with(now, |mux, ctx, _| mux.send(ctx, key, bytes));
+        let _ = self.with(now, |mux, ctx, _| mux.send(ctx, key, bytes, None));
         assert!(self.mux.unconfirmed(key) == before + bytes.len(), "what should have room has none");
         self.written += bytes.len() as u64;
     }

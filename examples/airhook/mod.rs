@@ -1,0 +1,164 @@
+//! What `aircat` and `airproxy` share: an Airhook endpoint on a UDP socket, and names.
+#![allow(dead_code)]
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use khashmir::Config;
+use khashmir::airhook::{Channel, Endpoint};
+use khashmir::time::Time;
+use mio::net::UdpSocket;
+use mio::{Interest, Registry, Token};
+use rand::TryRng;
+use rand::rngs::SysRng;
+
+/// Datagrams that are taken in before others get their turn.
+pub const BATCH: usize = 64;
+
+/// An endpoint and its socket. Mio is asked to watch it; then, in each turn:
+/// [`receive`](Link::receive), what events say, and [`transmit`](Link::transmit).
+pub struct Link<C> {
+    pub endpoint: Endpoint<C>,
+    udp: UdpSocket,
+    token: Token,
+    began: Instant,
+    /// There may be more to read: mio tells only of new arrivals.
+    readable: bool,
+    /// What the system had no room for; it goes out first.
+    stash: Option<SocketAddr>,
+    input: Box<[u8]>,
+    output: Vec<u8>,
+}
+
+impl<C: Channel> Link<C> {
+    pub fn bind(addr: SocketAddr, config: Config, registry: &Registry, token: Token) -> io::Result<Self> {
+        let mut seed = [0; 32];
+        SysRng.try_fill_bytes(&mut seed).map_err(io::Error::other)?;
+        let endpoint = Endpoint::new(config, seed).map_err(io::Error::other)?;
+        let mut udp = UdpSocket::bind(addr)?;
+        registry.register(&mut udp, token, Interest::READABLE)?;
+        let (input, output) = (vec![0; 1 << 16].into(), Vec::new());
+        Ok(Link { endpoint, udp, token, began: now(), readable: true, stash: None, input, output })
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.udp.local_addr()
+    }
+
+    /// The time, as the endpoint counts it.
+    pub fn now(&self) -> Time {
+        Time::ZERO + now().duration_since(self.began)
+    }
+
+    /// How long there is nothing to do but to wait.
+    pub fn timeout(&self) -> Option<Duration> {
+        if self.readable {
+            return Some(Duration::ZERO);
+        }
+        self.endpoint.next_deadline().map(|at| at.since(self.now()))
+    }
+
+    /// Whether the endpoint has something to do soon.
+    pub fn is_due_within(&self, span: Duration) -> bool {
+        self.timeout().is_some_and(|timeout| timeout < span)
+    }
+
+    /// Mio says something about the socket.
+    pub fn handle(&mut self, event: &mio::event::Event, registry: &Registry) {
+        self.readable |= event.is_readable();
+        if event.is_writable() && self.flush() {
+            let _ = registry.reregister(&mut self.udp, self.token, Interest::READABLE);
+        }
+    }
+
+    /// Takes one datagram in; from nobody but `only`, if that is given. False when there is none.
+    pub fn receive(&mut self, only: Option<SocketAddr>) -> bool {
+        while self.readable {
+            match self.udp.recv_from(&mut self.input) {
+                Ok((_, from)) if only.is_some_and(|only| !same(only, from)) => {}
+                Ok((length, from)) => {
+                    self.endpoint.receive(self.now(), from, &self.input[..length]);
+                    return true;
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
+                // Mostly an earlier datagram of ours that could not be delivered.
+                Err(e) => log::debug!("receiving: {e}"),
+            }
+        }
+        false
+    }
+
+    /// Sends all there is to send, or as much as the system has room for.
+    pub fn transmit(&mut self, registry: &Registry) {
+        while self.stash.is_none() {
+            let now = self.now();
+            self.stash = self.endpoint.poll_transmit(now, &mut self.output);
+            if self.stash.is_none() {
+                return;
+            }
+            if !self.flush() {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                let _ = registry.reregister(&mut self.udp, self.token, interest);
+            }
+        }
+    }
+
+    /// Sends what waits; false when there is no room for it.
+    fn flush(&mut self) -> bool {
+        if let Some(to) = self.stash {
+            match self.udp.send_to(&self.output, to) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
+                // For a datagram, to be refused is the same as to be lost.
+                Err(e) => log::debug!("sending to {to}: {e}"),
+                Ok(_) => {}
+            }
+            self.stash = None;
+        }
+        true
+    }
+}
+
+/// Whether two addresses are one, whatever else the system says about it.
+fn same(a: SocketAddr, b: SocketAddr) -> bool {
+    (a.ip(), a.port()) == (b.ip(), b.port())
+}
+
+// Programs read clocks; the library is told the time.
+#[allow(clippy::disallowed_methods)]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// The first address of a name, of those that `wanted` takes.
+pub fn resolve(host: &str, port: u16, wanted: impl Fn(&SocketAddr) -> bool) -> Result<SocketAddr, String> {
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let mut found = (host, port).to_socket_addrs().map_err(|e| format!("{host}: {e}"))?;
+    found.find(wanted).ok_or_else(|| format!("{host} has no address of that kind"))
+}
+
+/// Has SIGINT and SIGTERM come as events; a second one ends the program at once.
+#[cfg(unix)]
+pub fn watch_signals(registry: &Registry, token: Token) -> io::Result<mio::net::UnixStream> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    let (signals, notify) = std::os::unix::net::UnixStream::pair()?;
+    signals.set_nonblocking(true)?;
+    let mut signals = mio::net::UnixStream::from_std(signals);
+    let caught = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&caught))?;
+        signal_hook::flag::register(signal, Arc::clone(&caught))?;
+        signal_hook::low_level::pipe::register(signal, notify.try_clone()?)?;
+    }
+    registry.register(&mut signals, token, Interest::READABLE)?;
+    Ok(signals)
+}
+
+/// Elsewhere the end of the input, or of the program, has to do.
+#[cfg(not(unix))]
+pub fn watch_signals(_: &Registry, _: Token) -> io::Result<()> {
+    Ok(())
+}
