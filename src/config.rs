@@ -146,7 +146,7 @@ pub struct Config {
     /// is asked beside, and after eight times they go on without; never longer, however
     /// long round trips are. 1 ms to 60 s; default 300 ms.
     pub initial_probe: Duration,
-    /// The longest that a repetition waits while an answer is awaited; forty times that while
+    /// The longest that a repetition waits while an answer is awaited; four times that for openings, and forty times while
     /// none is. At least [`initial_probe`](Self::initial_probe); default 600 ms, so that after
     /// an outage of the network all goes on within a second.
     pub max_probe: Duration,

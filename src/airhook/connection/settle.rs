@@ -14,14 +14,12 @@ const MAX_FIRST_LARGE_LOST: u8 = 2;
 const MAX_LARGE_LOST: u8 = 6;
 
 impl Connection {
-    /// The other side has observed our packet `observed`; `prompt`: at once;
-    /// `was_proven`: not with the packet that proved it.
+    /// The other side has observed our packet `observed`; `prompt`: at once.
     pub(super) fn observe(
         &mut self,
         observed: u16,
         missed: &[u8],
         prompt: bool,
-        was_proven: bool,
         ctx: &Context<'_>,
         carrier: &mut impl Carrier,
     ) {
@@ -32,8 +30,7 @@ impl Connection {
                 && let Some(sent) = flight.measured(observed)
             {
                 let sample = ctx.now.since(sent);
-                // An answer without a connection behind it says 0 whatever it answers.
-                if prompt && (was_proven || observed == self.next_sequence.wrapping_sub(1)) {
+                if prompt {
                     self.round_trip.measure(sample);
                 }
                 if let Some(window) = self.window.as_mut().filter(|_| prompt || !self.original) {
