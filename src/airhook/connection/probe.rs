@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Carrier, Connection, EARLY_OPENINGS, ORIGINAL_PAUSE};
+use crate::airhook::packet::MAX_MESSAGES;
 use crate::config::Config;
 use crate::context::Context;
 
@@ -83,6 +84,8 @@ impl Connection {
     /// Sends the oldest messages that are on their way again, without waiting to hear what became
     /// of them, if the other side can tell.
     fn send_oldest_again(&mut self, count: usize, carrier: &mut impl Carrier) {
+        // Each takes a number of its own.
+        let count = count.min(MAX_MESSAGES.saturating_sub(self.unsettled()));
         if !self.original
             && carrier.tells_apart()
             && let Some(flight) = &mut self.flight

@@ -7,6 +7,8 @@ use crate::airhook::flight::Seen;
 use crate::context::Context;
 use crate::time::Time;
 
+/// However long round trips seem to be, whoever asks again is answered after this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// After so many large packets lost in a row, while small ones pass, ours are small: where none
 /// has ever got through,
 const MAX_FIRST_LARGE_LOST: u8 = 2;
@@ -108,7 +110,8 @@ impl Connection {
             // Nothing new, but our acknowledgement has not arrived; or one of our kind asks
             // whether we are there, which our answer tells it: that brings it news, so it is not
             // answered in turn.
-            let again = self.last_sent + self.round_trip.smoothed().unwrap_or(ctx.config.ack_delay);
+            let trip = self.round_trip.smoothed().unwrap_or(ctx.config.ack_delay);
+            let again = self.last_sent + trip.min(LONGEST_PAUSE);
             self.answer_at(again.max(now));
         }
     }
