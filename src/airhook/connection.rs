@@ -150,6 +150,10 @@ pub struct Connection {
     fresh: bool,
     /// Nothing is taken before the other side shows our session.
     guarded: bool,
+    /// The first packet of this session of ours that bore theirs, while no such one is observed.
+    told: Option<u16>,
+    /// The other side has observed one: it knows us, and that we know it.
+    agreed: bool,
     /// We spoke first.
     opened: bool,
     /// Leaves out what we always send: an implementation of 2003.
@@ -246,6 +250,8 @@ impl Connection {
             proven: false,
             fresh: true,
             guarded: false,
+            told: None,
+            agreed: false,
             opened,
             original: false,
             bears_both: false,

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// busy host, however near it is.
 const LEAST_OPENING: Duration = Duration::from_millis(50);
 
+/// A longer one is taken for this long: RFC 6298, 2.5, lets nobody wait longer.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// The smoothed round trip to one peer, in microseconds; 8 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RoundTrip {
@@ -16,7 +19,7 @@ pub struct RoundTrip {
 impl RoundTrip {
     /// Takes in one measurement.
     pub fn measure(&mut self, sample: Duration) {
-        let sample = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX).clamp(1, u32::MAX / 16);
+        let sample = sample.min(LONGEST).as_micros().max(1) as u32;
         if self.smoothed == 0 {
             // RFC 6298, 2.2, has a half: too careful for those who exchange no more than a
             // few packets.

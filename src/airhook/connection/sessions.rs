@@ -42,8 +42,12 @@ impl Connection {
                 // From before it heard of our present session, or somebody repeats that.
                 return false;
             }
-            // It has reset itself and kept its session: start over.
-            self.restart(ctx.rng, carrier);
+            if self.agreed {
+                // It has reset itself and kept its session: start over.
+                self.restart(ctx.rng, carrier);
+            }
+            // Otherwise it may have heard a stranger's session after ours, and before it heard that we
+            // know its own, which our answer tells it.
         }
         let taken = if self.theirs == 0 || shows_other {
             // We have restarted, and it does not know.
@@ -104,9 +108,11 @@ impl Connection {
             self.learn(packet.session, carrier);
             return true;
         }
-        if shows_other {
+        if shows_other || self.numbers_omitted {
             // Answered from the proven session: the past takes that for an ordinary
-            // packet, and a new life of the peer learns our session from it.
+            // packet, and a new life of the peer learns our session from it. (The C library would
+            // start over on any other session, were it a stranger who made us offer it; a new
+            // life of its shows ours with its next repetition.)
             return self.refuse(ctx.now);
         }
         let candidate = self.candidate.get_or_insert_with(|| {
@@ -130,6 +136,7 @@ impl Connection {
     /// The other side is in a new session of its own: its numbers start afresh.
     fn learn(&mut self, session: u32, carrier: &mut impl Carrier) {
         self.theirs = session;
+        (self.told, self.agreed) = (None, false);
         self.doubt_early();
         self.forget_incoming(carrier);
     }
@@ -172,6 +179,7 @@ impl Connection {
         // Who was never proven does not become so dear to us by what he sends.
         self.opened |= self.proven;
         self.proven = false;
+        (self.told, self.agreed) = (None, false);
         self.held = false;
         self.guarded = true;
         self.credit = 0;

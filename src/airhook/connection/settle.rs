@@ -61,6 +61,7 @@ impl Connection {
         }
         self.owed = self.owed.filter(|&owed| !reaches(observed, owed));
         self.observed = observed;
+        self.agreed |= self.told.take_if(|told| reaches(observed, *told)).is_some();
         if self.bears_both && self.marked.take_if(|marked| reaches(observed, *marked)).is_some() {
             self.signs += 1;
             self.strict = self.signs >= SIGNS;

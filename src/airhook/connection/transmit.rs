@@ -29,6 +29,10 @@ impl Connection {
         let start = out.len();
         let sequence = self.next_sequence;
         self.rest(ctx);
+        // The C library takes a new session of ours together with its own only if we
+        // have observed its newest packet; alone, it takes it.
+        // (Not for ever: two of ours that take each other for it would never agree.)
+        let alone = self.guarded && self.original && sequence < 16;
         let mut room = self.room_for_messages().min(self.packet_size(ctx.config));
         if self.send_at.is_some() && !self.answer {
             room = 0;
@@ -36,10 +40,7 @@ impl Connection {
         Packet {
             observed_sequence: self.observed_byte(),
             sequence,
-            // The C library takes a new session of ours together with its own only if we
-            // have observed its newest packet; alone, it takes it.
-            // (Not for ever: two of ours that take each other for it would never agree.)
-            observed_session: if self.guarded && self.original && sequence < 16 { 0 } else { self.theirs },
+            observed_session: if alone { 0 } else { self.theirs },
             session: self.ours,
             next: Some(self.next_message),
             missed: self.flight.as_ref().map_or(&[], |flight| flight.missed()),
@@ -62,6 +63,9 @@ impl Connection {
             // a peer of 2003 acknowledges our answers when it next has something to say.
             let measures = if self.proven { messages > 0 && (self.expecting || self.strict) } else { true };
             flight.sent(sequence, self.next_message, if messages > 0 { size } else { 0 }, measures, ctx.now);
+        }
+        if !self.agreed && self.theirs != 0 && !alone {
+            self.told.get_or_insert(sequence);
         }
         if self.marked.is_none() && !self.strict && self.proven && self.bears_both {
             self.marked = Some(sequence);
