@@ -42,11 +42,14 @@ impl Connection {
                 // From before it heard of our present session, or somebody repeats that.
                 return false;
             }
-            if self.agreed {
-                // It has reset itself and kept its session: start over.
+            // Those of 2003 that have reset themselves begin with message 0; the C library says so by
+            // leaving the number out.
+            if self.agreed || self.original || packet.next.is_none_or(|next| next == 0) {
+                // It has reset itself and kept its session: start over, at once, since what we went
+                // on to send it would take for new.
                 self.restart(ctx.rng, carrier);
             }
-            // Otherwise it may have heard a stranger's session after ours, and before it heard that we
+            // Otherwise it has heard a stranger's session after ours, and before it heard that we
             // know its own, which our answer tells it.
         }
         let taken = if self.theirs == 0 || shows_other {
