@@ -3,7 +3,9 @@
 mod support;
 
 use std::collections::HashSet;
+use std::time::Duration;
 
+use khashmir::airhook::window::{Settled, Window};
 use khashmir::time::Time;
 use rand::RngExt;
 use support::*;
@@ -415,4 +417,54 @@ fn everything_comes_twice() {
         pair.run(secs(600));
         assert_eq!(pair.packets, before, "packets on an idle connection");
     }
+}
+
+/// What a stranger does before the peer speaks does not make the peer one of 2003.
+#[test]
+fn strangers_do_not_pass_for_the_peer() {
+    let mut pair = raw_pair(11, Badness::NONE);
+    // A message without its number, as the C library sends it.
+    let now = pair.now;
+    pair.b.receive(now, &[8, 0, 0, 1, 0x12, 0x34, 0x56, 0x78, 0, 0xff]);
+    assert!(pair.b.connection.is_original());
+    pair.b.transmit(now);
+    pair.a.carrier.queue.push_back(name(0, 0, 20));
+    pair.run(secs(1));
+    assert!(pair.a.carrier.settled() && pair.b.connection.is_proven());
+    assert!(!pair.b.connection.is_original());
+}
+
+/// Whoever sends nothing but acknowledgements for long has the same window as before, and no
+/// round of it seems to end only after half of all numbers.
+#[test]
+fn rounds_end_after_long_pauses() {
+    let settled = |passed, lost| Settled { passed, lost };
+    let mut window = Window::new(0, Time::ZERO);
+    let now = Time::ZERO + secs(1);
+    // A loss of more than half: cut at the end of the round.
+    window.observed(settled(20_000, 40_000), 5, 10, ms(20), now);
+    let cut = window.size();
+    assert!(cut < 16 * 1450);
+    // Bare packets, of which each is told.
+    for next in 10..43_000u16 {
+        window.rest(Duration::ZERO, ms(100), next);
+    }
+    // Two rounds in which it held something back.
+    for (observed, next) in [(43_000, 43_010), (43_009, 43_020), (43_019, 43_030)] {
+        window.note_limited();
+        window.observed(settled(10_000, 20_000), observed, next, ms(20), now);
+    }
+    assert!(window.size() < cut, "no round ended");
+}
+
+/// Acknowledgements that come after hours are no reason to panic.
+#[test]
+fn round_trips_of_hours() {
+    let mut window = Window::new(0, Time::ZERO);
+    for hours in [1, 2, 3, 4, 100] {
+        let now = Time::ZERO + secs(hours * 3600);
+        window.measured(secs(hours * 3600), secs(hours * 3600), now);
+        window.observed(Settled { passed: 1000, lost: 500 }, hours as u16, hours as u16 + 1, ms(20), now);
+    }
+    assert!(window.size() >= 2 * 1450);
 }

@@ -70,6 +70,10 @@ impl Connection {
     ) -> bool {
         let shows_us = packet.observed_session == self.ours;
         let shows_other = packet.observed_session != 0 && !shows_us;
+        if !self.proven && self.theirs != 0 {
+            // What was seen of somebody else says nothing about this one.
+            (self.original, self.numbers_omitted) = (false, false);
+        }
         match (self.proven, shows_us) {
             (true, true) => {
                 // It has restarted, and what we sent to its old life reached it.
