@@ -3,7 +3,10 @@
 mod support;
 
 use std::collections::HashSet;
+use std::time::Duration;
 
+use khashmir::airhook::window::{Settled, Window};
+use khashmir::time::Time;
 use rand::RngExt;
 use support::*;
 
@@ -359,4 +362,109 @@ fn strangers_do_not_keep_a_restarted_peer_out() {
         assert!(pair.b.carrier.settled() && pair.b.dropped == 0, "{:?}", pair.b.connection);
         assert_eq!(pair.a.carrier.restarts_out, 1);
     }
+}
+
+/// Both open at once, and a stranger's session arrives between: what was delivered stays so, and
+/// is not delivered again.
+#[test]
+fn a_stranger_between_two_openings() {
+    for length in [0, 3] {
+        let mut a = Ours::new(1, Raw::default());
+        let mut b = Ours::new(2, Raw::default());
+        (0..length).for_each(|number| a.carrier.queue.push_back(name(0, number, 20)));
+        b.carrier.queue.push_back(name(1, 0, 20));
+        let mut now = Time::ZERO + ms(1);
+        let (from_a, from_b) = (a.transmit(now), b.transmit(now));
+        let (Some(from_a), Some(from_b)) = (from_a, from_b) else {
+            // It had nothing to say.
+            assert_eq!(length, 0);
+            continue;
+        };
+        now += ms(1);
+        a.receive(now, &from_b);
+        let answer = a.transmit(now).expect("an answer");
+        b.receive(now, &from_a);
+        b.receive(now, &answer);
+        assert!(b.connection.is_proven() && !a.connection.is_proven());
+        // In B's name: S alone.
+        a.receive(now, &[8, 0, 0, 0, 0x12, 0x34, 0x56, 0x78]);
+        while let Some(confused) = a.transmit(now) {
+            b.receive(now, &confused);
+        }
+        let mut pair = Pair::new(1, Badness::NONE, a, b);
+        pair.now = now;
+        assert!(pair.run_until(secs(2), |pair| pair.a.carrier.settled() && pair.b.carrier.settled()));
+        assert_eq!((pair.a.carrier.restarts_out, pair.b.carrier.restarts_out), (0, 0));
+        assert_eq!(pair.b.carrier.all_delivered().count(), length as usize);
+    }
+}
+
+/// A network that brings everything twice does not keep two ends talking.
+#[test]
+fn everything_comes_twice() {
+    for seed in 0..20 {
+        let _seed = Seed(seed);
+        let bad = Badness { duplicate: 1.0, reorder: if seed % 2 == 0 { 0.0 } else { 0.5 }, ..Badness::NONE };
+        let mut pair = raw_pair(seed, bad);
+        for number in 0..10 {
+            pair.a.carrier.queue.push_back(name(0, number, 20));
+            pair.b.carrier.queue.push_back(name(1, number, 20));
+            pair.run(ms(300));
+        }
+        pair.run(secs(60));
+        assert!(pair.a.carrier.settled() && pair.b.carrier.settled());
+        let before = pair.packets;
+        pair.run(secs(600));
+        assert_eq!(pair.packets, before, "packets on an idle connection");
+    }
+}
+
+/// What a stranger does before the peer speaks does not make the peer one of 2003.
+#[test]
+fn strangers_do_not_pass_for_the_peer() {
+    let mut pair = raw_pair(11, Badness::NONE);
+    // A message without its number, as the C library sends it.
+    let now = pair.now;
+    pair.b.receive(now, &[8, 0, 0, 1, 0x12, 0x34, 0x56, 0x78, 0, 0xff]);
+    assert!(pair.b.connection.is_original());
+    pair.b.transmit(now);
+    pair.a.carrier.queue.push_back(name(0, 0, 20));
+    pair.run(secs(1));
+    assert!(pair.a.carrier.settled() && pair.b.connection.is_proven());
+    assert!(!pair.b.connection.is_original());
+}
+
+/// Whoever sends nothing but acknowledgements for long has the same window as before, and no
+/// round of it seems to end only after half of all numbers.
+#[test]
+fn rounds_end_after_long_pauses() {
+    let settled = |passed, lost| Settled { passed, lost };
+    let mut window = Window::new(0, Time::ZERO);
+    let now = Time::ZERO + secs(1);
+    // A loss of more than half: cut at the end of the round.
+    window.observed(settled(20_000, 40_000), 5, 10, ms(20), now);
+    let cut = window.size();
+    assert!(cut < 16 * 1450);
+    // Bare packets, of which each is told.
+    for next in 10..43_000u16 {
+        window.rest(Duration::ZERO, ms(100), next);
+    }
+    // Two rounds in which it held something back.
+    for (observed, next) in [(43_000, 43_010), (43_009, 43_020), (43_019, 43_030)] {
+        window.note_limited();
+        window.observed(settled(10_000, 20_000), observed, next, ms(20), now);
+    }
+    assert!(window.size() < cut, "no round ended");
+}
+
+/// Acknowledgements that come after hours are no reason to panic.
+#[test]
+fn round_trips_of_hours() {
+    let mut window = Window::new(0, Time::ZERO);
+    for hours in [1, 2, 3, 4, 100] {
+        let now = Time::ZERO + secs(hours * 3600);
+        window.measured(secs(hours * 3600), secs(hours * 3600), now);
+        window.observed(Settled { passed: 1000, lost: 500 }, hours as u16, hours as u16 + 1, ms(20), now);
+    }
+    assert!(window.size() >= 2 * 1450);
 }

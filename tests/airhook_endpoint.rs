@@ -368,3 +368,23 @@ fn nothing_is_taken_from_strangers() {
     assert_eq!(answered, 3);
     assert!((2..5).all(|forged| !b.is_connected(address(forged))));
 }
+
+/// Somebody makes one end answer the other, who had said nothing: they do not go on about it.
+#[test]
+fn two_who_are_made_to_speak_soon_stop() {
+    for datagram in [
+        &[0, 0, 0, 0][..],
+        &[8, 0, 0, 0, 1, 2, 3, 4],
+        &[16, 0, 0, 0, 1, 2, 3, 4],
+        &[8, 0, 0, 0, 1, 2, 3, 4, 0, 7],
+    ] {
+        let mut net = Net::<Messages>::new(3, 2, Badness::NONE, false);
+        net.now = Time::ZERO + secs(1);
+        net.endpoints[0].receive(net.now, address(1), datagram);
+        net.drain();
+        net.run(secs(30));
+        let packets: u64 = net.endpoints.iter().map(|endpoint| endpoint.traffic().packets_out).sum();
+        // Neither can tell that the other did not mean it; their connection is one that works.
+        assert!(packets <= 5, "{packets} packets after {datagram:?}");
+    }
+}

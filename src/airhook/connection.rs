@@ -474,7 +474,9 @@ impl Connection {
             self.expected = next.wrapping_add(packet.messages.count());
         }
         let messages = if repeats { 0 } else { packet.messages.count() };
-        self.schedule_acknowledgement(messages, gap, progress, ctx);
+        // A repetition asks nothing that its original did not ask: a network that brings everything
+        // twice would keep both ends talking.
+        self.schedule_acknowledgement(messages, gap, progress || repeats, ctx);
         if self.flight.as_ref().is_some_and(|flight| flight.is_empty()) {
             self.flight = None;
             self.window.take_if(|window| window.is_usual());

@@ -26,6 +26,8 @@ const FIRST: u32 = 16 * PACKET;
 const LEAST: u32 = 2 * PACKET;
 /// The largest: twice what 255 packets may hold never binds.
 const MOST: u32 = 512 * PACKET;
+/// A longer round trip is taken for this long, as everywhere.
+const LONGEST: Duration = Duration::from_secs(60);
 /// So much may go out at once, when the window doubles no more.
 const BURST: u32 = 8 * PACKET;
 /// When no round trip has been as short as the shortest for this long (10 s in BBR and Copa),
@@ -176,8 +178,8 @@ impl Window {
 
     /// A packet took so long to be acknowledged, and that varies so much.
     pub fn measured(&mut self, sample: Duration, variation: Duration, now: Time) {
-        self.variation = u32::try_from(variation.as_micros()).unwrap_or(u32::MAX);
-        let sample = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX).max(1);
+        self.variation = variation.min(LONGEST).as_micros() as u32;
+        let sample = sample.min(LONGEST).as_micros().max(1) as u32;
         self.standing = shorter(self.standing, sample);
         self.recent.rotate_right(1);
         self.recent[0] = sample;
@@ -290,7 +292,14 @@ impl Window {
 
     /// Nothing was sent for `idle`, while an answer takes `patience`: what was known is worth
     /// half as much each time (RFC 2861).
-    pub fn rest(&mut self, idle: Duration, patience: Duration) {
+    ///
+    /// Packet `next` goes out now, and nothing is on its way.
+    pub fn rest(&mut self, idle: Duration, patience: Duration, next: u16) {
+        if self.end.wrapping_sub(next) < 0x8000 {
+            // So many packets without messages have gone out that the end of the round seems to lie
+            // ahead again.
+            self.end = next;
+        }
         let times = idle.as_micros() / patience.as_micros().max(1);
         if times > 0 && self.size > FIRST {
             self.threshold = self.threshold.max(self.size / 4 * 3);

@@ -42,11 +42,14 @@ impl Connection {
                 // From before it heard of our present session, or somebody repeats that.
                 return false;
             }
-            if self.agreed {
-                // It has reset itself and kept its session: start over.
+            // Those of 2003 that have reset themselves begin with message 0; the C library says so by
+            // leaving the number out.
+            if self.agreed || self.original || packet.next.is_none_or(|next| next == 0) {
+                // It has reset itself and kept its session: start over, at once, since what we went
+                // on to send it would take for new.
                 self.restart(ctx.rng, carrier);
             }
-            // Otherwise it may have heard a stranger's session after ours, and before it heard that we
+            // Otherwise it has heard a stranger's session after ours, and before it heard that we
             // know its own, which our answer tells it.
         }
         let taken = if self.theirs == 0 || shows_other {
@@ -67,6 +70,10 @@ impl Connection {
     ) -> bool {
         let shows_us = packet.observed_session == self.ours;
         let shows_other = packet.observed_session != 0 && !shows_us;
+        if !self.proven && self.theirs != 0 {
+            // What was seen of somebody else says nothing about this one.
+            (self.original, self.numbers_omitted) = (false, false);
+        }
         match (self.proven, shows_us) {
             (true, true) => {
                 // It has restarted, and what we sent to its old life reached it.

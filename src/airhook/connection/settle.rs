@@ -65,6 +65,10 @@ impl Connection {
         if self.bears_both && self.marked.take_if(|marked| reaches(observed, *marked)).is_some() {
             self.signs += 1;
             self.strict = self.signs >= SIGNS;
+            if self.strict {
+                // Whoever said so was not this peer.
+                (self.original, self.numbers_omitted) = (false, false);
+            }
         }
     }
 

@@ -122,7 +122,7 @@ impl Connection {
         if let Some(window) = &mut self.window
             && self.flight.as_ref().is_none_or(|flight| flight.bytes() == 0)
         {
-            window.rest(idle, patience);
+            window.rest(idle, patience, self.next_sequence);
         }
     }
 
