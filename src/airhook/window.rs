@@ -108,12 +108,15 @@ pub struct Window {
 }
 
 impl Window {
-    /// The window of a connection on which nothing is known, at packet `next`.
-    pub fn new(next: u16, now: Time) -> Self {
+    /// The window of a connection whose next packet will be `next`. `trip`: the round trip, as far
+    /// as it is known from before anything was sent that could have made a queue.
+    pub fn new(next: u16, trip: Option<Duration>, now: Time) -> Self {
+        let trip = trip.unwrap_or_default().min(LONGEST).as_micros() as u32;
         Window {
             size: FIRST,
             threshold: MOST,
-            shortest: 0,
+            // It may have been a lucky one.
+            shortest: trip + trip / WAITING_SHARE,
             fresh: now,
             draining: 0,
             recent: [0; RECENT],
@@ -218,7 +221,9 @@ impl Window {
         let more = if self.size < self.threshold {
             passed
         } else {
-            (u64::from(PACKET) * u64::from(passed) / u64::from(self.size)) as u32
+            // Where others fill the queue, so that it is not emptied by giving way, half as fast.
+            let step = if self.is_crowded() { PACKET / 2 } else { PACKET };
+            (u64::from(step) * u64::from(passed) / u64::from(self.size)) as u32
         };
         self.size = (self.size + more).min(MOST);
     }

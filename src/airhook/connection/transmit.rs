@@ -94,7 +94,7 @@ impl Connection {
         // One packet at a time needs no window.
         let in_flight = self.in_flight();
         if self.window.is_none() && in_flight > 0 {
-            self.window = Some(Box::new(Window::new(self.next_sequence, now)));
+            self.window = Some(Box::new(Window::new(self.next_sequence, self.round_trip.smoothed(), now)));
         }
         if let Some(window) = &mut self.window {
             window.sent(size, self.round_trip.smoothed(), now);

@@ -46,7 +46,7 @@ pub fn rows() -> Vec<Row> {
         late: 0,
         loss: 0,
         jitter: 0,
-        judged: true,
+        judged: ours == 2,
         span: 60,
         settled: 20,
     };
