@@ -29,7 +29,8 @@ pub enum Durability {
     System,
 }
 
-/// The settings of a node.
+/// The settings of a node, or of an [`airhook::Endpoint`](crate::airhook::Endpoint), which
+/// uses some of them.
 ///
 /// Start from the default, which is what the Khashmir of 2003 used where it had
 /// such a setting, and change what you need:
@@ -146,8 +147,9 @@ pub struct Config {
     /// is asked beside, and after eight times they go on without; never longer, however
     /// long round trips are. 1 ms to 60 s; default 300 ms.
     pub initial_probe: Duration,
-    /// The longest that a repetition waits while an answer is awaited; forty times that while
-    /// none is. At least [`initial_probe`](Self::initial_probe); default 600 ms, so that after
+    /// The longest that a repetition waits while an answer is awaited, or a round trip, if that
+    /// is longer; four times that for openings, and forty times while no answer is awaited. At
+    /// least [`initial_probe`](Self::initial_probe); default 600 ms, so that after
     /// an outage of the network all goes on within a second.
     pub max_probe: Duration,
     /// How often an opening is repeated before the peer counts as unreachable.
@@ -185,7 +187,8 @@ pub struct Config {
     /// 10 min.
     pub connection_idle: Duration,
     /// The same for peers that leave out session ids, as those of 2003 do:
-    /// such a peer loses a request when it is forgotten. Default 24 h.
+    /// such a peer loses a request when it is forgotten. At least
+    /// [`connection_idle`](Self::connection_idle); default 24 h.
     pub lasting_idle: Duration,
     /// Messages of a stream that may wait for one before them, from one peer.
     /// 255 to 32,768; default 1,024. More resets the session.

@@ -132,6 +132,25 @@ fn much_at_once() {
     assert_eq!(b.end(), (Some(0), String::new()));
 }
 
+/// Who has nothing more to say goes on listening.
+#[test]
+fn both_hear_the_other_to_the_end() {
+    const LINES: usize = 20_000;
+    let [mut a, mut b] = Cat::pair("127.0.0.1", &["--wait", "20"]);
+    let mut input = b.input.take().unwrap();
+    let writer = thread::spawn(move || (0..LINES).try_for_each(|number| writeln!(input, "{number}")));
+    a.line();
+    a.write("that will do\n");
+    drop(a.input.take());
+    assert_eq!(b.line(), "that will do");
+    for _ in 1..LINES {
+        a.line();
+    }
+    writer.join().unwrap().unwrap();
+    assert_eq!(a.end(), (Some(0), String::new()));
+    assert_eq!(b.end(), (Some(0), String::new()));
+}
+
 #[test]
 fn nobody_there_is_an_error() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -159,7 +178,12 @@ fn a_signal_ends_it_in_order() {
 
 #[test]
 fn what_cannot_be_used_is_refused() {
-    for arguments in [&["0", "127.0.0.1"][..], &["0", "127.0.0.1", "x"], &["0", "127.0.0.1", "1", "-6"]] {
+    for arguments in [
+        &["0", "127.0.0.1"][..],
+        &["0", "127.0.0.1", "x"],
+        &["0", "127.0.0.1", "0"],
+        &["0", "127.0.0.1", "1", "-6"],
+    ] {
         let (status, text) = Cat::start(arguments).end();
         assert_eq!(status, Some(2), "{text}");
         assert!(!text.is_empty());

@@ -62,7 +62,9 @@ fn script(kind: u8) -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 2000, failure_persistence: None, ..ProptestConfig::default()
+        cases: 2000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
     })]
 
     #[test]

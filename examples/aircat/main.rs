@@ -26,7 +26,8 @@ const SIGNAL: Token = Token(2);
 const LONGEST: u64 = 255;
 /// Pieces of input that are read ahead.
 const AHEAD: usize = 64;
-/// After the last confirmation: what the other side may still have to learn from us.
+/// After the last confirmation: what the other side may still have to learn from us. And after
+/// the last message that came: there may be more.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Sends lines from standard input as Airhook messages, and prints those that come.
@@ -35,9 +36,9 @@ const LINGER: Duration = Duration::from_millis(500);
 /// which are printed as one again if nothing comes between them. Messages arrive once each,
 /// but after losses not always in order.
 ///
-/// At the end of the input it waits until the peer has confirmed everything. The exit status
-/// is 0 if it has, 1 if something was lost or is still unconfirmed, and 2 if the program
-/// could not start. SIGINT and SIGTERM end it at once, with the same meaning.
+/// At the end of the input it waits until the peer has confirmed everything, and has sent
+/// nothing for half a second. The exit status is 0 if it has confirmed everything, 1 if something
+/// was lost or is still unconfirmed, and 2 if the program could not start. SIGINT and SIGTERM end it at once, with the same meaning.
 #[derive(Parser)]
 #[command(name = "aircat", version)]
 struct Options {
@@ -50,7 +51,7 @@ struct Options {
     host: String,
 
     /// The peer's UDP port.
-    #[arg(value_name = "RPORT")]
+    #[arg(value_name = "RPORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
 
     /// Use IPv4 only.
@@ -61,7 +62,7 @@ struct Options {
     #[arg(short = '6')]
     ipv6: bool,
 
-    /// How long to wait, after the end of the input, until everything is confirmed.
+    /// How long to wait at most after the end of the input.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     wait: u64,
 
@@ -111,6 +112,8 @@ struct Cat {
     wait: Duration,
     until: Option<Instant>,
     counts: Counts,
+    /// When the last message came.
+    heard: Option<Instant>,
     /// The last message printed was the beginning of a longer line.
     open_line: bool,
     /// It must outlive the thread that uses it: what it has said would be lost with it.
@@ -162,6 +165,7 @@ impl Cat {
             wait: Duration::from_secs(options.wait),
             until: None,
             counts: Counts::default(),
+            heard: None,
             open_line: false,
             _waker,
             _signals: Box::new(signals),
@@ -178,8 +182,12 @@ impl Cat {
             if self.is_done() {
                 linger = linger.or(Some(now() + LINGER));
             }
-            let ends = linger.or(self.until).map(|at| at.saturating_duration_since(now()));
-            if linger.is_some() && !self.link.is_due_within(LINGER) || ends == Some(Duration::ZERO) {
+            let more = self.heard.map(|at| at + LINGER).filter(|&at| at > now());
+            let ends =
+                linger.map(|at| more.map_or(at, |more| more.max(at))).into_iter().chain(self.until).min();
+            let ends = ends.map(|at| at.saturating_duration_since(now()));
+            let settled = linger.is_some() && more.is_none() && !self.link.is_due_within(LINGER);
+            if settled || ends == Some(Duration::ZERO) {
                 return self.verdict();
             }
             let timeout = self.link.timeout().into_iter().chain(ends).min();
@@ -239,6 +247,7 @@ impl Cat {
                 }
                 Event::Received(_, message) => {
                     self.counts.received += 1;
+                    self.heard = Some(now());
                     out.write_all(&message)?;
                     self.open_line = message.last() != Some(&b'\n');
                     if self.open_line && (message.len() as u64) < LONGEST {

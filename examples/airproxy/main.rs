@@ -27,8 +27,9 @@ use proxy::{Proxy, Role};
 ///
 /// Bytes, the end of each direction and resets are passed on; a program that reads slowly
 /// slows down only its own connection. When the other proxy is restarted, or not heard for
-/// long, all connections are reset; new ones work when it is back. Nothing is encrypted,
-/// and whoever can send to the UDP port can connect: --from allows one address only.
+/// a minute, all connections are reset; new ones work when it is back. (That it was restarted
+/// shows only if it has the same UDP port again, so give both one by --listen.) Nothing is
+/// encrypted, and whoever can send to the UDP port can connect: --from allows one address only.
 ///
 /// At the start it prints the addresses in use. The exit status is 0 after SIGINT
 /// or SIGTERM, and 2 when it cannot start.
@@ -41,15 +42,17 @@ struct Options {
     listen_tcp: Option<(String, u16)>,
 
     /// The UDP address of the airproxy that opens the connections.
-    #[arg(long, value_name = "HOST:PORT", requires = "listen_tcp", value_parser = host_and_port)]
+    #[arg(long, value_name = "HOST:PORT", requires = "listen_tcp", conflicts_with = "to_tcp",
+          value_parser = host_and_known_port)]
     remote: Option<(String, u16)>,
 
     /// Open a TCP connection to this address for each that the other side accepts.
-    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_known_port)]
     to_tcp: Option<(String, u16)>,
 
     /// Take connections from the airproxy at this UDP address only.
-    #[arg(long, value_name = "HOST:PORT", requires = "to_tcp", value_parser = host_and_port)]
+    #[arg(long, value_name = "HOST:PORT", requires = "to_tcp", conflicts_with = "listen_tcp",
+          value_parser = host_and_known_port)]
     from: Option<(String, u16)>,
 
     /// The UDP port, on all addresses of this machine. Default: any free one.
@@ -128,4 +131,12 @@ fn host_and_port(text: &str) -> Result<(String, u16), String> {
         return Err("an IPv6 address goes in brackets: [::1]:4711".into());
     }
     Ok((host.to_owned(), port))
+}
+
+/// The same, for an address to speak to.
+fn host_and_known_port(text: &str) -> Result<(String, u16), String> {
+    match host_and_port(text)? {
+        (_, 0) => Err("port 0 is nobody's".into()),
+        found => Ok(found),
+    }
 }

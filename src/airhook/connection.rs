@@ -360,7 +360,7 @@ impl Connection {
     /// nothing by itself: it is then asked by heartbeats whether all arrived.
     pub fn set_expecting(&mut self, expecting: bool, ctx: &Context<'_>) {
         self.expecting = expecting;
-        self.arm_probe(ctx);
+        self.arm_probe_after(false, ctx);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
@@ -462,13 +462,12 @@ impl Connection {
         self.newest = packet.sequence;
         self.heard = ctx.now;
         self.bears_both = shows_us && packet.session == self.theirs;
-        let was_proven = self.proven;
         if shows_us && !self.proven {
             self.prove(packet, ctx);
         }
         let progress = observed.is_some_and(|observed| observed != self.observed);
         if let Some(observed) = observed {
-            self.observe(observed, packet.missed, prompt, was_proven, ctx, carrier);
+            self.observe(observed, packet.missed, prompt, ctx, carrier);
         }
         if !repeats {
             packet.messages.iter().for_each(|message| carrier.deliver(message));

@@ -30,16 +30,24 @@ use crate::wheel::Wheel;
 ///
 /// Time runs from wherever its driver likes, and must not run backwards.
 ///
+/// One thread drives it; it holds no lock and may be moved to another. Addresses are told apart
+/// as they are given: to a socket for both families IPv4 peers are `::ffff:192.0.2.1`, and
+/// that is what to send to.
+///
 /// Of [`Config`] it uses [`ack_delay`](Config::ack_delay), [`initial_probe`](Config::initial_probe),
 /// [`max_probe`](Config::max_probe), [`max_openings`](Config::max_openings),
-/// [`max_heartbeats`](Config::max_heartbeats), [`max_connections`](Config::max_connections),
-/// [`max_unproven`](Config::max_unproven), [`connection_idle`](Config::connection_idle),
-/// [`lasting_idle`](Config::lasting_idle), [`reorder_limit`](Config::reorder_limit), those for
+/// [`max_silence`](Config::max_silence), [`max_heartbeats`](Config::max_heartbeats),
+/// [`max_packet`](Config::max_packet), [`narrow_packet`](Config::narrow_packet),
+/// [`max_connections`](Config::max_connections), [`max_unproven`](Config::max_unproven),
+/// [`connection_idle`](Config::connection_idle), [`lasting_idle`](Config::lasting_idle),
+/// [`reorder_limit`](Config::reorder_limit), those for
 /// blocks of addresses ([`max_per_block`](Config::max_per_block),
 /// [`limit_loopback`](Config::limit_loopback)) and those for what is kept
 /// ([`max_queued`](Config::max_queued), [`max_buffered`](Config::max_buffered),
 /// [`max_unfinished`](Config::max_unfinished),
-/// [`max_unfinished_unproven`](Config::max_unfinished_unproven)).
+/// [`max_unfinished_unproven`](Config::max_unfinished_unproven)). The others are checked all the
+/// same: for a queue of less than 200,012 bytes [`max_message_size`](Config::max_message_size) and
+/// [`max_value_size`](Config::max_value_size) must be lowered, too.
 pub struct Endpoint<C = Stream> {
     mux: Mux<C>,
     wheel: Wheel<Alarm>,
@@ -127,20 +135,37 @@ impl<C: Channel> Endpoint<C> {
         self.mux.len()
     }
 
+    /// How many of them are to senders who have not shown that they receive our answers
+    /// ([`Config::max_unproven`]).
+    pub fn half_open(&self) -> usize {
+        self.mux.half_open()
+    }
+
+    /// Bytes that are kept for all connections: queued or unconfirmed, or come too early
+    /// ([`Config::max_buffered`]).
+    pub fn buffered(&self) -> usize {
+        self.mux.buffered()
+    }
+
+    /// Of these, bytes that have come and wait for others ([`Config::max_unfinished`]).
+    pub fn unfinished(&self) -> usize {
+        self.mux.unfinished()
+    }
+
     /// Whether the peer has shown, in this session, that it receives what we send.
     pub fn is_connected(&self, peer: SocketAddr) -> bool {
-        self.mux.find(&peer).is_some_and(|key| self.mux.is_proven(key))
+        self.mux.find(&plain(peer)).is_some_and(|key| self.mux.is_proven(key))
     }
 
     /// How many bytes for this peer are queued, or sent and not confirmed. A message counts
     /// with 64 more, for what its place costs.
     pub fn unconfirmed(&self, peer: SocketAddr) -> usize {
-        self.mux.find(&peer).map_or(0, |key| self.mux.unconfirmed(key))
+        self.mux.find(&plain(peer)).map_or(0, |key| self.mux.unconfirmed(key))
     }
 
     /// The smoothed round trip to this peer, if it was measured.
     pub fn round_trip(&self, peer: SocketAddr) -> Option<Duration> {
-        let key = self.mux.find(&peer)?;
+        let key = self.mux.find(&plain(peer))?;
         self.mux.round_trip(key, &self.config).0.smoothed()
     }
 
@@ -196,7 +221,10 @@ impl<C: Channel> Endpoint<C> {
     ///
     /// # Errors
     ///
-    /// When so many bytes cannot be queued, at present or at all.
+    /// Nothing was queued then, and the ticket does not come back. [`SendError::Full`]: not at
+    /// present, [`Event::Writable`] follows, or [`Event::Forgotten`]. [`SendError::Length`]: no
+    /// message has that length, or more than [`Config::max_queued`]. [`SendError::Closed`]: there
+    /// are too many connections to that block of addresses; no event follows.
     pub fn send(
         &mut self,
         now: Time,

@@ -116,6 +116,12 @@ impl Flight {
         self.bytes
     }
 
+    /// What is on its way takes up no room any more: it is lost, as far as one can tell.
+    pub fn write_off(&mut self) {
+        self.bytes = 0;
+        self.records.iter_mut().for_each(|record| record.bytes = 0);
+    }
+
     /// The packet `sequence` has gone out; `bytes`: its size, if it has messages, or 0.
     pub fn sent(&mut self, sequence: u16, next_after: u8, bytes: usize, measures: bool, now: Time) {
         self.borne.resize(self.missed.len(), sequence);

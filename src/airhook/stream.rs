@@ -56,7 +56,7 @@ struct Outgoing {
     /// How many bytes were confirmed and dropped before `bytes`; wraps around.
     dropped: u32,
     segments: VecDeque<Segment>,
-    /// Numbers of segments that are to be sent again, in order of loss.
+    /// Numbers of segments that are to be sent again, in order.
     lost: VecDeque<u16>,
     /// Where what each ticket stands for ends, counted as `dropped` is.
     tickets: VecDeque<(u32, u64)>,
@@ -254,7 +254,12 @@ impl Carrier for Port<'_> {
             return;
         };
         match fate {
-            Fate::Lost => outgoing.lost.push_back(number),
+            // The oldest first, whatever was lost first: others wait for it.
+            Fate::Lost => {
+                let ahead = |number: u16| number.wrapping_sub(first);
+                let place = outgoing.lost.partition_point(|&other| ahead(other) < ahead(number));
+                outgoing.lost.insert(place, number);
+            }
             Fate::Confirmed => segment.confirmed = true,
         }
         while let Some(&segment) = outgoing.segments.front().filter(|segment| segment.confirmed) {

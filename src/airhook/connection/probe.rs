@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Carrier, Connection, EARLY_OPENINGS, ORIGINAL_PAUSE};
+use crate::airhook::packet::MAX_MESSAGES;
 use crate::config::Config;
 use crate::context::Context;
 
@@ -13,6 +14,8 @@ const EARLY_PROBES: u8 = 2;
 /// After so many probes in a row nothing gets through any more (RFC 9002, 7.6: persistent
 /// congestion, after three of its probe times).
 const MANY_PROBES: u8 = 3;
+/// Openings may be so many times further apart: whoever does not answer may never have been there.
+const OPENING: u32 = 4;
 /// Where nobody waits for an answer, probes may be so many times further apart.
 const IDLY: u32 = 40;
 
@@ -53,11 +56,8 @@ impl Connection {
         } {
             self.restart(ctx.rng, carrier);
         } else {
-            if self.silent == MANY_PROBES + 2
-                && !self.original
-                && let Some(window) = &mut self.window
-            {
-                window.collapse();
+            if self.silent > MANY_PROBES + 1 {
+                self.write_off();
             }
             // What asks after them may as well bring them (RFC 9002, 6.2.4); when that has not
             // helped, it is the network that is out, and asking is enough.
@@ -69,9 +69,23 @@ impl Connection {
         true
     }
 
+    /// What is on its way is taken for lost, and the window for too large.
+    fn write_off(&mut self) {
+        if let Some(flight) = &mut self.flight {
+            flight.write_off();
+        }
+        if let Some(window) = &mut self.window
+            && !self.original
+        {
+            window.collapse();
+        }
+    }
+
     /// Sends the oldest messages that are on their way again, without waiting to hear what became
     /// of them, if the other side can tell.
     fn send_oldest_again(&mut self, count: usize, carrier: &mut impl Carrier) {
+        // Each takes a number of its own.
+        let count = count.min(MAX_MESSAGES.saturating_sub(self.unsettled()));
         if !self.original
             && carrier.tells_apart()
             && let Some(flight) = &mut self.flight
@@ -127,7 +141,7 @@ impl Connection {
             // Only an answer is due, and its sender may still be working on it.
             wait = wait.max(config.initial_probe);
         }
-        wait = wait.saturating_mul(1 << doublings.min(16)).min(self.longest_probe(config));
+        wait = wait.saturating_mul(1 << doublings.min(16)).min(self.longest_probe(config).max(wait));
         // They have not said a word: the last opening is for those of 2003, too.
         let last = !self.proven && self.silent.saturating_add(1) >= config.max_openings;
         if (self.original || last) && self.silent > 0 {
@@ -140,8 +154,12 @@ impl Connection {
     fn longest_probe(&self, config: &Config) -> Duration {
         let trip = self.round_trip.smoothed().unwrap_or_default();
         if !self.proven {
+<<<<<<< HEAD
             // Its answer takes longer, as far as is known of it.
             config.max_probe.max(Duration::from_micros(self.usual.into()))
+=======
+            config.max_probe.saturating_mul(OPENING)
+>>>>>>> origin/main
         } else if self.expecting {
             // After an outage a second is enough for one to arrive, its answer, and what was
             // lost, up to round trips of 300 ms.

@@ -7,6 +7,8 @@ use crate::airhook::flight::Seen;
 use crate::context::Context;
 use crate::time::Time;
 
+/// However long round trips seem to be, whoever asks again is answered after this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// After so many large packets lost in a row, while small ones pass, ours are small: where none
 /// has ever got through,
 const MAX_FIRST_LARGE_LOST: u8 = 2;
@@ -14,14 +16,12 @@ const MAX_FIRST_LARGE_LOST: u8 = 2;
 const MAX_LARGE_LOST: u8 = 6;
 
 impl Connection {
-    /// The other side has observed our packet `observed`; `prompt`: at once;
-    /// `was_proven`: not with the packet that proved it.
+    /// The other side has observed our packet `observed`; `prompt`: at once.
     pub(super) fn observe(
         &mut self,
         observed: u16,
         missed: &[u8],
         prompt: bool,
-        was_proven: bool,
         ctx: &Context<'_>,
         carrier: &mut impl Carrier,
     ) {
@@ -32,8 +32,7 @@ impl Connection {
                 && let Some(sent) = flight.measured(observed)
             {
                 let sample = ctx.now.since(sent);
-                // An answer without a connection behind it says 0 whatever it answers.
-                if prompt && (was_proven || observed == self.next_sequence.wrapping_sub(1)) {
+                if prompt {
                     self.round_trip.measure(sample);
                 }
                 if let Some(window) = self.window.as_mut().filter(|_| prompt || !self.original) {
@@ -116,7 +115,8 @@ impl Connection {
             // Nothing new, but our acknowledgement has not arrived; or one of our kind asks
             // whether we are there, which our answer tells it: that brings it news, so it is not
             // answered in turn.
-            let again = self.last_sent + self.round_trip.smoothed().unwrap_or(ctx.config.ack_delay);
+            let trip = self.round_trip.smoothed().unwrap_or(ctx.config.ack_delay);
+            let again = self.last_sent + trip.min(LONGEST_PAUSE);
             self.answer_at(again.max(now));
         }
     }

@@ -72,7 +72,8 @@ impl Row {
 
     /// Prints all that happens in one run.
     pub fn trace(&self, seed: u64) {
-        self.run(seed, true);
+        let run = self.run(seed, true);
+        println!("first {:?} all {:?}", run.first, run.all);
     }
 
     /// The row of the table.
