@@ -154,12 +154,7 @@ impl Connection {
     fn longest_probe(&self, config: &Config) -> Duration {
         let trip = self.round_trip.smoothed().unwrap_or_default();
         if !self.proven {
-<<<<<<< HEAD
-            // Its answer takes longer, as far as is known of it.
-            config.max_probe.max(Duration::from_micros(self.usual.into()))
-=======
             config.max_probe.saturating_mul(OPENING)
->>>>>>> origin/main
         } else if self.expecting {
             // After an outage a second is enough for one to arrive, its answer, and what was
             // lost, up to round trips of 300 ms.
