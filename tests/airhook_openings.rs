@@ -110,7 +110,7 @@ fn the_c_library_gets_through_without_room() {
 
 /// Whoever shows an id that was not made for him, for this session, and lately, proves nothing.
 #[test]
-fn a_proof_is_good_for_one_address_one_session_and_a_minute() {
+fn a_proof_is_good_for_one_address_one_session_and_half_a_minute() {
     let peer = address(1);
     let proves = |host: &mut Host, from: SocketAddr, session: u32, shown: u32| {
         host.receive(from, &packet(session, (shown, 0), 1, Some(0), &segment(0, b"x")));
@@ -118,7 +118,7 @@ fn a_proof_is_good_for_one_address_one_session_and_a_minute() {
         host.clear();
         proven
     };
-    for start in [0, 29, 30, 59, 3600] {
+    for start in [0, 14, 15, 29, 3600] {
         let mut host = Host::new(start);
         host.advance(Time::ZERO + secs(start));
         let ours = opened(&mut host, peer, 77);
@@ -127,9 +127,9 @@ fn a_proof_is_good_for_one_address_one_session_and_a_minute() {
         assert!(!proves(&mut host, peer, 78, ours));
         assert!(!proves(&mut host, peer, 77, ours ^ 1));
         assert!(proves(&mut host, peer, 77, ours));
-        host.advance(Time::ZERO + secs(start / 30 * 30 + 59));
+        host.advance(Time::ZERO + secs(start / 15 * 15 + 29));
         assert!(proves(&mut host, peer, 77, ours));
-        host.advance(Time::ZERO + secs(start / 30 * 30 + 60));
+        host.advance(Time::ZERO + secs(start / 15 * 15 + 30));
         assert!(!proves(&mut host, peer, 77, ours));
         assert_eq!(host.received.len(), 1);
         let ours = opened(&mut host, peer, 77);
@@ -422,4 +422,28 @@ fn round_trips_outlive_connections() {
     assert!(repeats_after(&mut host, address(2)) <= ms(310));
     host.advance(host.world.now + secs(3600));
     assert!(repeats_after(&mut host, address(1)) <= ms(310), "too long ago");
+}
+
+/// Who comes back after his opening was forgotten gets another session: he has heard numbers of
+/// the first.
+#[test]
+fn who_was_forgotten_gets_another_session() {
+    for start in [0, 3, 14] {
+        let mut host = Host::new(start);
+        host.advance(Time::ZERO + secs(start));
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            host.receive(address(1), &packet(77, (0, 0), 0, Some(0), &segment(0, b"request")));
+            let out = host.output();
+            seen.push(Packet::parse(&out[0].1).unwrap().session);
+            for _ in 0..200 {
+                host.advance(host.world.now + ms(100));
+                if host.mux.is_empty() {
+                    break;
+                }
+            }
+            assert!(host.mux.is_empty());
+        }
+        assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2], "{seen:x?}");
+    }
 }

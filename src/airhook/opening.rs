@@ -15,7 +15,7 @@ use crate::time::Time;
 
 /// An id is good for this long and, since it is not known when in a period it was given, for
 /// the next such span. An opening is repeated for some ten seconds.
-const PERIOD: Duration = Duration::from_secs(30);
+pub const PERIOD: Duration = Duration::from_secs(15);
 
 /// What an answer was an answer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
