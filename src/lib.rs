@@ -95,6 +95,12 @@
 //! | bytes queued for one peer | 1 MiB | [`Config::max_queued`] |
 //! | bytes queued and kept for all | 16 MiB | [`Config::max_buffered`] |
 //! | bytes of unfinished messages | 8 MiB | [`Config::max_unfinished`] |
+//! | the same of one who has not shown that he is there | 16 KiB | [`Config::max_unfinished_unproven`] |
+//! | an idle connection | 10 min | [`Config::connection_idle`] |
+//! | an idle connection to a peer of 2003 | 24 h | [`Config::lasting_idle`] |
+//! | silence of a peer of whom something is due | 60 s | [`Config::max_silence`] |
+//! | a datagram | 1,450 bytes | [`Config::max_packet`] |
+//! | a datagram where larger ones get lost | 1,200 bytes | [`Config::narrow_packet`] |
 //! | contacts that wait for a place in a bucket | half of K, at most 8 | [`Config::k`] |
 //! | failed contacts remembered | 64, for 5 minutes | |
 //!
@@ -108,8 +114,11 @@
 //! | --- | --- |
 //! | ground | `id`, `contact`, `time`, `random`, `config`, `error`, `wheel` (timers), `context` (the world) |
 //! | formats | `bencode`, `airhook/packet`, `krpc/netstring`, `krpc/message` |
-//! | machines | `airhook` (but for `packet`), `krpc/calls`, `table`, `lookup`, `publish`, `store` |
-//! | node | `node/{serve, client, upkeep, custody, renewal, handing}` |
+//! | a connection | `airhook/{round_trip, window, flight, connection, channel, stream, messages}` |
+//! | machines | `airhook/{lru, opening}`, `krpc/calls`, `table`, `lookup`, `store` |
+//! | of these | `airhook/{mux, endpoint}`, `publish` |
+//! | node | `node/{serve, client, peers, operation, schedule, failed, stats}` |
+//! | its upkeep | `node/{upkeep, custody, renewal, handing}` |
 //! | engine | `engine` |
 //! | drivers | `reactor`, `sim` |
 //! | face | `khashmir` |
