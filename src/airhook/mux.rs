@@ -317,7 +317,7 @@ impl<C: Channel> Mux<C> {
     pub fn connect(&mut self, ctx: &mut Context<'_>, addr: SocketAddr) -> Key {
         let opened = match self.by_addr.get(&addr) {
             Some(&index) => return self.key(index),
-            None if self.blocks.has_room_for_own(&addr, ctx.config) => self.open(ctx, addr, Class::Opened),
+            None if self.blocks.has_room_for_own(&addr, ctx.config) => self.reach(ctx, addr),
             None => None,
         };
         opened.unwrap_or_else(|| {

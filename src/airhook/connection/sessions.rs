@@ -80,7 +80,8 @@ impl Connection {
                 self.restart(ctx.rng, carrier);
                 self.learn(packet.session, carrier);
                 self.answer = true;
-                true
+                // The C library sends what we did not confirm again, in our new session.
+                !self.original
             }
             (false, true) => {
                 self.learn(packet.session, carrier);

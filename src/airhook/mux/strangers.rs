@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::Mux;
 use crate::airhook::channel::Channel;
@@ -15,6 +16,7 @@ use crate::airhook::lru::Class;
 use crate::airhook::opening::Answer;
 use crate::airhook::packet::{Messages, Packet};
 use crate::context::{Context, Key};
+use crate::time::Time;
 
 /// So many answers wait at the most: what a driver takes in before it lets any out.
 const MOST_ANSWERS: usize = 256;
@@ -22,9 +24,20 @@ const MOST_ANSWERS: usize = 256;
 /// nothing to an earlier life of ours.
 const MAX_FIRST: u16 = 255;
 
-/// Answers to strangers that wait to go out.
+/// So many answers are remembered,
+const MOST_LATE: usize = 64;
+/// for this long: who speaks to a stranger just after answering him goes on in the same session.
+/// A Python peer of 2003 that has heard it loses its request when it hears another.
+const LATELY: Duration = Duration::from_secs(3);
+
+/// Answers to strangers.
 #[derive(Debug, Default)]
-pub struct Answers(VecDeque<(SocketAddr, Sessions)>);
+pub struct Answers {
+    /// Those that wait to go out.
+    waiting: VecDeque<(SocketAddr, Sessions)>,
+    /// The last ones, with the sessions of ours that they showed.
+    late: VecDeque<(SocketAddr, u32, Time)>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Sessions {
@@ -36,12 +49,12 @@ struct Sessions {
 impl Answers {
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.waiting.is_empty()
     }
 
     /// Appends the next to `out`, and says where to send it.
     pub fn pop(&mut self, out: &mut Vec<u8>) -> Option<SocketAddr> {
-        let (to, Sessions { theirs, ours }) = self.0.pop_front()?;
+        let (to, Sessions { theirs, ours }) = self.waiting.pop_front()?;
         Packet {
             observed_sequence: 0,
             sequence: 0,
@@ -52,11 +65,28 @@ impl Answers {
             messages: Messages::default(),
         }
         .emit(out);
-        if self.0.is_empty() {
+        if self.waiting.is_empty() {
             // After a flood, not to be kept by each of many nodes.
-            self.0 = VecDeque::new();
+            self.waiting = VecDeque::new();
         }
         Some(to)
+    }
+
+    /// The session that an answer to this address has shown just now, and forgets that.
+    pub fn take_late(&mut self, addr: &SocketAddr, now: Time) -> Option<u32> {
+        while self.late.front().is_some_and(|&(_, _, at)| now.since(at) >= LATELY) {
+            self.late.pop_front();
+        }
+        let place = self.late.iter().rposition(|(to, ..)| to == addr)?;
+        self.late.remove(place).map(|(_, ours, _)| ours)
+    }
+
+    fn note(&mut self, to: SocketAddr, ours: u32, now: Time) {
+        self.take_late(&to, now);
+        if self.late.len() >= MOST_LATE {
+            self.late.pop_front();
+        }
+        self.late.push_back((to, ours, now));
     }
 }
 
@@ -94,7 +124,7 @@ impl<C: Channel> Mux<C> {
                 self.traffic.dropped += 1;
                 // Our session alone makes all others start over.
                 let ours = self.openings.session(Answer::Alone, from, 0, ctx.now);
-                self.answer(from, Sessions { theirs: 0, ours });
+                self.answer(ctx, from, Sessions { theirs: 0, ours });
                 None
             }
             None => {
@@ -105,10 +135,20 @@ impl<C: Channel> Mux<C> {
                     // A bare answer, with the number 0, may have gone out before.
                     return self.admit(ctx, from, Class::Unproven, Some((ours, 1)));
                 }
-                self.answer(from, Sessions { theirs, ours });
+                self.answer(ctx, from, Sessions { theirs, ours });
                 None
             }
         }
+    }
+
+    /// A connection that we open.
+    pub(super) fn reach(&mut self, ctx: &mut Context<'_>, addr: SocketAddr) -> Option<Key> {
+        let session = self.answers.take_late(&addr, ctx.now);
+        let key = self.open(ctx, addr, Class::Opened)?;
+        if let (Some(session), Some(entry)) = (session, self.get_mut(key)) {
+            entry.connection.adopt(session, 1);
+        }
+        Some(key)
     }
 
     fn has_room_for_unproven(&self, ctx: &Context<'_>, from: &SocketAddr) -> bool {
@@ -125,6 +165,7 @@ impl<C: Channel> Mux<C> {
         class: Class,
         session: Option<(u32, u16)>,
     ) -> Option<Key> {
+        self.answers.take_late(&from, ctx.now);
         let key = self.open(ctx, from, class);
         match key {
             None => self.traffic.refused += 1,
@@ -137,9 +178,10 @@ impl<C: Channel> Mux<C> {
         key
     }
 
-    fn answer(&mut self, to: SocketAddr, sessions: Sessions) {
-        if self.answers.0.len() < MOST_ANSWERS {
-            self.answers.0.push_back((to, sessions));
+    fn answer(&mut self, ctx: &Context<'_>, to: SocketAddr, sessions: Sessions) {
+        if self.answers.waiting.len() < MOST_ANSWERS {
+            self.answers.waiting.push_back((to, sessions));
+            self.answers.note(to, sessions.ours, ctx.now);
             self.traffic.openings_answered += 1;
         } else {
             self.traffic.openings_dropped += 1;
