@@ -439,7 +439,7 @@ fn strangers_do_not_pass_for_the_peer() {
 #[test]
 fn rounds_end_after_long_pauses() {
     let settled = |passed, lost| Settled { passed, lost };
-    let mut window = Window::new(0, Time::ZERO);
+    let mut window = Window::new(0, None, Time::ZERO);
     let now = Time::ZERO + secs(1);
     // A loss of more than half: cut at the end of the round.
     window.observed(settled(20_000, 40_000), 5, 10, ms(20), now);
@@ -460,7 +460,7 @@ fn rounds_end_after_long_pauses() {
 /// Acknowledgements that come after hours are no reason to panic.
 #[test]
 fn round_trips_of_hours() {
-    let mut window = Window::new(0, Time::ZERO);
+    let mut window = Window::new(0, None, Time::ZERO);
     for hours in [1, 2, 3, 4, 100] {
         let now = Time::ZERO + secs(hours * 3600);
         window.measured(secs(hours * 3600), secs(hours * 3600), now);
