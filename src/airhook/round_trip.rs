@@ -6,7 +6,8 @@ use std::time::Duration;
 /// busy host, however near it is.
 const LEAST_OPENING: Duration = Duration::from_millis(50);
 
-/// A longer one is taken for this long: RFC 6298, 2.5, lets nobody wait longer.
+/// A longer one is taken for this long, and nobody waits longer (RFC 6298, 2.5): a datagram that was
+/// held up for minutes says little about the next.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// The smoothed round trip to one peer, in microseconds; 8 bytes.
@@ -73,7 +74,7 @@ impl RoundTrip {
         match self.smoothed() {
             Some(smoothed) => {
                 let variation = Duration::from_micros(u64::from(self.variation) * 4);
-                smoothed + variation.max(Duration::from_millis(1)) + ack_delay
+                (smoothed + variation.max(Duration::from_millis(1)) + ack_delay).min(LONGEST)
             }
             None => initial,
         }

@@ -116,11 +116,9 @@ impl Connection {
             self.learn(packet.session, carrier);
             return true;
         }
-        if shows_other || self.numbers_omitted {
+        if shows_other {
             // Answered from the proven session: the past takes that for an ordinary
-            // packet, and a new life of the peer learns our session from it. (The C library would
-            // start over on any other session, were it a stranger who made us offer it; a new
-            // life of its shows ours with its next repetition.)
+            // packet, and a new life of the peer learns our session from it.
             return self.refuse(ctx.now);
         }
         let candidate = self.candidate.get_or_insert_with(|| {
