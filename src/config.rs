@@ -148,8 +148,9 @@ pub struct Config {
     /// long round trips are. 1 ms to 60 s; default 300 ms.
     pub initial_probe: Duration,
     /// The longest that a repetition waits while an answer is awaited, or a round trip, if that
-    /// is longer; forty times that while none is. At least [`initial_probe`](Self::initial_probe); default 600 ms, so that after
-    /// an outage of the network all goes on within a second.
+    /// is longer; forty times that while none is. At least
+    /// [`initial_probe`](Self::initial_probe); default 600 ms, so that after an outage of the
+    /// network all goes on within a second.
     pub max_probe: Duration,
     /// How often an opening is repeated before the peer counts as unreachable.
     /// 1 to 255; default 6.
