@@ -38,7 +38,8 @@ const LINGER: Duration = Duration::from_millis(500);
 ///
 /// At the end of the input it waits until the peer has confirmed everything, and has sent
 /// nothing for half a second. The exit status is 0 if it has confirmed everything, 1 if something
-/// was lost or is still unconfirmed, and 2 if the program could not start. SIGINT and SIGTERM end it at once, with the same meaning.
+/// was lost or is still unconfirmed, and 2 if the program could not start. SIGINT and SIGTERM
+/// end it at once, with the same meaning.
 #[derive(Parser)]
 #[command(name = "aircat", version)]
 struct Options {
