@@ -22,6 +22,9 @@ use crate::time::Time;
 const PACKET: u32 = 1450;
 /// The first flight, in bytes. 16 packets are 23 kB; RFC 9002, 7.2, has ten, of 2013.
 const FIRST: u32 = 16 * PACKET;
+/// A whole message of KRPC, of up to 64 kB, with what frames it: a Python peer of 2003 acknowledges
+/// nothing before it has something to say itself, or only two seconds later.
+const WHOLE: u32 = 48 * PACKET;
 /// The least window (RFC 9002, 7.2).
 const LEAST: u32 = 2 * PACKET;
 /// The largest: twice what 255 packets may hold never binds.
@@ -141,7 +144,7 @@ impl Window {
 
     /// Whether it is like a new one, so that nothing is lost if it is forgotten.
     pub fn is_usual(&self) -> bool {
-        self.size == FIRST && self.threshold == MOST
+        matches!(self.size, FIRST | WHOLE) && self.threshold == MOST
     }
 
     /// Whether a packet may go when `in_flight` bytes are on their way.
@@ -290,9 +293,9 @@ impl Window {
     }
 
     /// The other side is one of 2003, which tells what it has missed only seconds later: less than
-    /// a first flight each time would never be done.
+    /// a whole message each time would never be done.
     pub fn be_patient(&mut self) {
-        self.size = self.size.max(FIRST);
+        self.size = self.size.max(WHOLE);
     }
 
     /// Nothing was sent for `idle`, while an answer takes `patience`: what was known is worth

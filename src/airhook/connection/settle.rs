@@ -53,7 +53,7 @@ impl Connection {
                 }
                 if let Some(window) = &mut self.window {
                     window.observed(seen.settled, observed, self.next_sequence, ack_delay, ctx.now);
-                    if self.original {
+                    if self.original && !self.numbers_omitted {
                         window.be_patient();
                     }
                 }

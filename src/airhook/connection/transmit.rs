@@ -97,6 +97,9 @@ impl Connection {
             self.window = Some(Box::new(Window::new(self.next_sequence, self.round_trip.smoothed(), now)));
         }
         if let Some(window) = &mut self.window {
+            if self.original && !self.numbers_omitted {
+                window.be_patient();
+            }
             window.sent(size, self.round_trip.smoothed(), now);
         }
     }
