@@ -44,7 +44,8 @@ impl Connection {
             }
             // Those of 2003 that have reset themselves begin with message 0; the C library says so by
             // leaving the number out.
-            if self.agreed || self.original || packet.next.is_none_or(|next| next == 0) {
+            let is_reset = self.agreed || self.original || packet.next.is_none_or(|next| next == 0);
+            if is_reset || self.ahead() >= MAX_AHEAD_REFUSALS {
                 // It has reset itself and kept its session: start over, at once, since what we went
                 // on to send it would take for new.
                 self.restart(ctx.rng, carrier);
