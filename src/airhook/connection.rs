@@ -381,6 +381,10 @@ impl Connection {
         if !self.proven {
             self.credit = (self.credit + AMPLIFICATION * datagram.len()).min(MAX_CREDIT);
         }
+        if !self.proven && self.ahead() >= MAX_AHEAD_MESSAGES {
+            // So many answers that nobody agreed to: with numbers used up there would be no other.
+            self.restart(ctx.rng, carrier);
+        }
         let shows_us = packet.observed_session == self.ours;
         let known = packet.session == 0 || packet.session == self.theirs;
         if self.strict && known && !(shows_us && packet.session == self.theirs) {

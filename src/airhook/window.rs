@@ -12,6 +12,11 @@
 //! delay, too. They also steer by it, which goes wrong here where packets overtake each other: those
 //! that are held until their turn make every round trip look long.)
 //!
+//! Two more things keep the shortest round trip true. Where none as short has been seen for ten
+//! seconds, next to nothing is sent for two rounds, so that a queue that everybody keeps full
+//! empties and shows (as in BBR). And where the queue stays although the window was cut several
+//! times, others fill it: then only losses count, until it empties.
+//!
 //! A train of packets longer than a first flight is spread over the round trip.
 
 use std::time::Duration;

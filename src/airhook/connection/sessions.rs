@@ -195,7 +195,7 @@ impl Connection {
         self.flight = None;
         self.window = None;
         (self.strict, self.marked, self.signs, self.bears_both) = (false, None, 0, false);
-        (self.wide, self.large_lost, self.probing) = (false, 0, false);
+        (self.wide, self.narrow, self.large_lost, self.probing) = (false, false, 0, false);
         self.lost = Numbers::default();
         self.candidate = None;
         self.forget_incoming(carrier);
