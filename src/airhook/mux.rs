@@ -396,6 +396,10 @@ impl<C: Channel> Mux<C> {
     /// Puts the next datagram into `buf`, which is emptied first, and says where to send it.
     pub fn poll_transmit(&mut self, ctx: &mut Context<'_>, buf: &mut Vec<u8>) -> Option<SocketAddr> {
         buf.clear();
+        // Before what a connection may have to say to the same peer, in the same session.
+        if let Some(addr) = self.answers.pop(buf) {
+            return Some(self.count_out(addr, buf));
+        }
         while let Some(key) = self.ready.pop_front() {
             let Some(entry) = self.get_mut(key) else {
                 continue;
@@ -412,7 +416,7 @@ impl<C: Channel> Mux<C> {
                 return Some(self.count_out(addr, buf));
             }
         }
-        self.answers.pop(buf).map(|addr| self.count_out(addr, buf))
+        None
     }
 
     fn count_out(&mut self, to: SocketAddr, datagram: &[u8]) -> SocketAddr {
