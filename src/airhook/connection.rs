@@ -120,7 +120,7 @@ struct Candidate {
     challenge: bool,
 }
 
-/// One end of a connection. About 200 bytes when nothing is in flight.
+/// One end of a connection. About 240 bytes when nothing is in flight.
 #[derive(Debug)]
 pub struct Connection {
     ours: u32,

@@ -7,7 +7,7 @@ use crate::airhook::packet::MAX_MESSAGES;
 use crate::config::Config;
 use crate::context::Context;
 
-/// So many of the longest messages fit into a packet.
+/// So many of the longest messages fit into a narrow packet.
 const MAX_AGAIN: usize = 4;
 /// So many probes go out at the same distance before each waits twice as long as the last.
 const EARLY_PROBES: u8 = 2;
@@ -44,16 +44,16 @@ impl Connection {
             self.heard = ctx.now;
         }
         self.silent = self.silent.saturating_add(1);
-        let silence = ctx.now.since(self.heard);
+        let given_up = if self.original {
+            self.silent > config.max_heartbeats
+        } else {
+            ctx.now.since(self.heard) >= config.max_silence
+        };
         if !self.proven {
             if self.silent > config.max_openings {
                 return false;
             }
-        } else if if self.original {
-            self.silent > config.max_heartbeats
-        } else {
-            silence >= config.max_silence
-        } {
+        } else if given_up {
             self.restart(ctx.rng, carrier);
         } else {
             if self.silent > MANY_PROBES + 1 {
