@@ -216,7 +216,9 @@ impl Host {
     /// Takes in what stands in the inbox: frames behind their length.
     fn take(&mut self, key: Key, mut inbox: Vec<u8>, proven: bool) {
         let (mut rest, mut broken) = (&inbox[..], false);
-        if !proven || self.key != Some(key) {
+        // With a restart of the peer another session of ours begins, in which its earlier life
+        // may be heard once more.
+        if !(proven && self.mux.is_proven(key)) || self.key != Some(key) {
             self.last = None;
         }
         self.key = Some(key);
