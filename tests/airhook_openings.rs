@@ -259,7 +259,7 @@ fn a_block_of_addresses_has_its_share() {
         assert_eq!((host.output().len(), host.mux.len()), (100, 4));
         // The other half is for those who have.
         for number in 100..120 {
-            host.receive(places(number).1, &packet(77, (0, 0), 0, None, b""));
+            host.receive(places(number).1, &packet(77, (0, 0), 0, Some(0), b""));
             let Some((_, answer)) = host.output().pop() else { continue };
             let ours = Packet::parse(&answer).unwrap().session;
             host.receive(places(number).1, &packet(77, (ours, 0), 1, Some(0), b""));
@@ -288,7 +288,7 @@ fn a_block_of_addresses_has_its_share() {
 }
 
 fn prove_or_not(host: &mut Host, from: SocketAddr) {
-    host.receive(from, &packet(77, (0, 0), 0, None, b""));
+    host.receive(from, &packet(77, (0, 0), 0, Some(0), b""));
     if let Some((_, answer)) = host.output().pop() {
         let ours = Packet::parse(&answer).unwrap().session;
         host.receive(from, &packet(77, (ours, 0), 1, Some(0), b""));
@@ -445,5 +445,60 @@ fn who_was_forgotten_gets_another_session() {
             assert!(host.mux.is_empty());
         }
         assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2], "{seen:x?}");
+    }
+}
+
+/// Nor does one whose connection came of an answer that was not kept, once that is gone.
+#[test]
+fn no_answer_is_given_twice_once_its_connection_is_gone() {
+    let mut host = Host::new(1);
+    let peer = address(1);
+    let (bare, proof) = (packet(77, (0, 0), 0, Some(0), b""), segment(0, b"x"));
+    let mut seen = Vec::new();
+    for number in 2..5 {
+        host.receive(peer, &bare);
+        let (ours, ..) = only(&mut host);
+        seen.push(ours);
+        host.receive(peer, &packet(77, (ours, 0), 1, Some(0), &proof));
+        assert!(host.mux.is_known(&peer), "{seen:x?}");
+        // Others need its place.
+        host.world.config.max_connections = 1;
+        let mut ctx = host.world.context();
+        host.mux.connect(&mut ctx, address(number));
+        assert!(!host.mux.is_known(&peer));
+        host.world.config.max_connections = 100;
+        // What it still says in that session is answered in another.
+        host.receive(peer, &packet(77, (ours, 1), 2, Some(1), b""));
+        let answers = host.output();
+        let answer = answers.iter().find(|(to, _)| *to == peer).expect("an answer");
+        let Packet { session, observed_session, .. } = Packet::parse(&answer.1).unwrap();
+        assert!(session != ours && observed_session == 0);
+        assert!(!host.mux.is_known(&peer));
+    }
+    assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2], "{seen:x?}");
+}
+
+/// What the opening of a peer of 2003 leaves out, its next packets may not: that was seen all the
+/// same. Its stream would not bear what comes twice.
+#[test]
+fn the_manner_of_an_opening_is_remembered() {
+    for (next, is_original) in [(None, true), (Some(0), false)] {
+        let mut host = Host::new(1);
+        let peer = address(1);
+        host.receive(peer, &packet(77, (0, 0), 0, next, b""));
+        let (ours, ..) = only(&mut host);
+        host.receive(peer, &packet(77, (ours, 0), 1, Some(0), &segment(0, b"request")));
+        say(&mut host, peer, &[7; 1000]);
+        let mut messages = 0;
+        for _ in 0..200 {
+            host.advance(host.world.now + ms(10));
+            let sent = host.output();
+            messages +=
+                sent.iter().map(|(_, bytes)| Packet::parse(bytes).unwrap().messages.count()).sum::<u8>();
+        }
+        let key = host.mux.connect(&mut host.world.context(), peer);
+        assert_eq!(host.mux.is_original(key), is_original);
+        // 1,000 bytes, 253 a message. One of ours can tell that some of them come again.
+        assert_eq!(messages == 4, is_original, "{messages} messages");
     }
 }

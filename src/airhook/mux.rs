@@ -77,6 +77,8 @@ struct Entry<C> {
     addr: SocketAddr,
     generation: u32,
     queued: bool,
+    /// Its session was an answer's, which nobody kept.
+    adopted: bool,
     /// Calls in a row that went unanswered.
     doubts: u8,
     link: Link,
@@ -452,6 +454,7 @@ impl<C: Channel> Mux<C> {
             addr,
             generation: self.generation,
             queued: false,
+            adopted: false,
             doubts: 0,
             link: Link::new(class, ctx.now),
             timer: None,

@@ -183,7 +183,7 @@ pub fn network(count: u32) -> HashMap<SocketAddr, Host> {
 
 /// Brings a connection of an original to the point where it leaves out its ids.
 pub fn prove(host: &mut Host, from: SocketAddr, session: u32, original: bool) -> u32 {
-    host.receive(from, &packet(session, (0, 0), 0, None, b""));
+    host.receive(from, &packet(session, (0, 0), 0, (!original).then_some(0), b""));
     // Others may have been sent something meanwhile.
     let answer = host.output().into_iter().rfind(|(to, _)| *to == from).unwrap().1;
     let ours = Packet::parse(&answer).unwrap().session;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::early::Overtaken;
-use super::{Candidate, Carrier, Connection, MAX_AHEAD, MAX_AHEAD_REFUSALS, random_session, usual_session};
+use super::{Candidate, Carrier, Connection, MAX_AHEAD, MAX_AHEAD_REFUSALS, Manner};
+use super::{random_session, usual_session};
 use crate::airhook::flight::Numbers;
 use crate::airhook::packet::{Messages, Packet};
 use crate::context::Context;
@@ -21,10 +22,13 @@ const OFFER: u16 = MAX_AHEAD;
 
 impl Connection {
     /// Gives a connection that has neither sent nor received anything this session of ours, of
-    /// which so many packets, without messages, went out before it was made.
-    pub fn adopt(&mut self, session: u32, sent: u16) {
+    /// which a bare packet with the number 0 went out before it was made, in answer to one who
+    /// spoke in this manner.
+    pub fn adopt(&mut self, session: u32, manner: Manner) {
         self.ours = session;
-        self.next_sequence = sent;
+        self.next_sequence = 1;
+        self.original = manner == Manner::Original;
+        self.modern = manner == Manner::Modern;
     }
 
     /// The packet bears the session that we know, or none. Whether it is to be taken.
@@ -142,6 +146,7 @@ impl Connection {
 
     /// The other side is in a new session of its own: its numbers start afresh.
     fn learn(&mut self, session: u32, carrier: &mut impl Carrier) {
+        self.modern &= self.theirs == 0;
         self.theirs = session;
         (self.told, self.agreed) = (None, false);
         self.doubt_early();

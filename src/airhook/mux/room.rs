@@ -7,17 +7,14 @@ use std::time::Duration;
 use super::Mux;
 use crate::airhook::channel::Channel;
 use crate::airhook::lru::Class;
-use crate::airhook::opening::PERIOD;
 use crate::config::Config;
 use crate::context::{Context, Due, Key};
 use crate::error::CallError;
 
 /// How long an opening of someone else's is kept after he was last heard: longer than his
 /// request waits for its answer (10 s), and his repetitions of it go on. One who is slower
-/// than that proves himself all the same, and starts over. No shorter than the id of ours that
-/// answers an opening stays the same: who comes back after we have forgotten him must not be
-/// given the same session, whose numbers he has heard before, again.
-const UNPROVEN_IDLE: Duration = PERIOD;
+/// than that proves himself all the same, and starts over.
+const UNPROVEN_IDLE: Duration = Duration::from_secs(15);
 
 /// Bytes kept for streams.
 #[derive(Clone, Copy, Debug, Default)]
@@ -109,6 +106,10 @@ impl<C: Channel> Mux<C> {
         self.kept.change(Kept::of(&entry.channel), Kept::default());
         ctx.disarm(&mut entry.timer);
         self.reports.gone(key, &mut entry);
+        if entry.adopted {
+            // Who comes back must not be given the same session, whose numbers he has heard, again.
+            self.openings.outdate(entry.addr);
+        }
         if entry.connection.is_proven() {
             let trip = entry.connection.round_trip();
             self.learned.note(self.by_addr.hasher(), &entry.addr, trip, ctx.now);

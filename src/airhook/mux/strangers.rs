@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use super::Mux;
 use crate::airhook::channel::Channel;
+use crate::airhook::connection::Manner;
 use crate::airhook::lru::Class;
-use crate::airhook::opening::Answer;
+use crate::airhook::opening::{Answer, Kind};
 use crate::airhook::packet::{Messages, Packet};
 use crate::context::{Context, Key};
 use crate::time::Time;
@@ -35,15 +36,23 @@ const LATELY: Duration = Duration::from_secs(3);
 pub struct Answers {
     /// Those that wait to go out.
     waiting: VecDeque<(SocketAddr, Sessions)>,
-    /// The last ones, with the sessions of ours that they showed.
-    late: VecDeque<(SocketAddr, u32, Time)>,
+    /// The last ones.
+    late: VecDeque<(SocketAddr, Session, Time)>,
+}
+
+/// A session of ours that somebody has heard of.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    id: u32,
+    /// His manner.
+    manner: Manner,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Sessions {
     /// 0: ours alone.
     theirs: u32,
-    ours: u32,
+    ours: Session,
 }
 
 impl Answers {
@@ -59,7 +68,7 @@ impl Answers {
             observed_sequence: 0,
             sequence: 0,
             observed_session: theirs,
-            session: ours,
+            session: ours.id,
             next: Some(0),
             missed: &[],
             messages: Messages::default(),
@@ -73,7 +82,7 @@ impl Answers {
     }
 
     /// The session that an answer to this address has shown just now, and forgets that.
-    pub fn take_late(&mut self, addr: &SocketAddr, now: Time) -> Option<u32> {
+    pub fn take_late(&mut self, addr: &SocketAddr, now: Time) -> Option<Session> {
         while self.late.front().is_some_and(|&(_, _, at)| now.since(at) >= LATELY) {
             self.late.pop_front();
         }
@@ -81,7 +90,7 @@ impl Answers {
         self.late.remove(place).map(|(_, ours, _)| ours)
     }
 
-    fn note(&mut self, to: SocketAddr, ours: u32, now: Time) {
+    fn note(&mut self, to: SocketAddr, ours: Session, now: Time) {
         self.take_late(&to, now);
         if self.late.len() >= MOST_LATE {
             self.late.pop_front();
@@ -110,12 +119,16 @@ impl<C: Channel> Mux<C> {
         };
         // Nothing but that one bare packet of ours has been seen.
         let is_first = packet.observed_sequence == 0 && packet.missed.is_empty();
+        let manner = Manner::of(packet);
+        let session = |answer: Answer, id| Session { id, manner: answer.manner };
         match proof {
             // One who has heard our session alone may have had numbers before, and keep them.
-            Some(Answer::Bare) if is_first && packet.sequence <= MAX_FIRST => {
-                self.admit(ctx, from, Class::Usual, Some((shown, 1)))
+            Some(answer @ Answer { kind: Kind::Bare, .. }) if is_first && packet.sequence <= MAX_FIRST => {
+                self.admit(ctx, from, Class::Usual, Some(session(answer, shown)))
             }
-            Some(Answer::Alone) if is_first => self.admit(ctx, from, Class::Usual, Some((shown, 1))),
+            Some(answer @ Answer { kind: Kind::Alone, .. }) if is_first => {
+                self.admit(ctx, from, Class::Usual, Some(session(answer, shown)))
+            }
             // We have forgotten what he is talking about, but he is there. The id that makes him
             // start over must be one that he has never seen.
             Some(_) => self.admit(ctx, from, Class::Unproven, None),
@@ -123,17 +136,19 @@ impl<C: Channel> Mux<C> {
                 self.traffic.foreign += 1;
                 self.traffic.dropped += 1;
                 // Our session alone makes all others start over.
-                let ours = self.openings.session(Answer::Alone, from, 0, ctx.now);
+                let answer = Answer { kind: Kind::Alone, manner };
+                let ours = session(answer, self.openings.session(answer, from, 0, ctx.now));
                 self.answer(ctx, from, Sessions { theirs: 0, ours });
                 None
             }
             None => {
-                let ours = self.openings.session(Answer::Bare, from, theirs, ctx.now);
+                let answer = Answer { kind: Kind::Bare, manner };
+                let ours = session(answer, self.openings.session(answer, from, theirs, ctx.now));
                 // One that says that messages went before it has been repeated.
                 let brings = packet.messages.count() > 0 || packet.next.is_some_and(|next| next > 0);
                 if brings && self.has_room_for_unproven(ctx, &from) {
                     // A bare answer, with the number 0, may have gone out before.
-                    return self.admit(ctx, from, Class::Unproven, Some((ours, 1)));
+                    return self.admit(ctx, from, Class::Unproven, Some(ours));
                 }
                 self.answer(ctx, from, Sessions { theirs, ours });
                 None
@@ -145,9 +160,7 @@ impl<C: Channel> Mux<C> {
     pub(super) fn reach(&mut self, ctx: &mut Context<'_>, addr: SocketAddr) -> Option<Key> {
         let session = self.answers.take_late(&addr, ctx.now);
         let key = self.open(ctx, addr, Class::Opened)?;
-        if let (Some(session), Some(entry)) = (session, self.get_mut(key)) {
-            entry.connection.adopt(session, 1);
-        }
+        self.adopt(key, session);
         Some(key)
     }
 
@@ -157,25 +170,28 @@ impl<C: Channel> Mux<C> {
             && self.blocks.has_room_for_unproven(from, ctx.config)
     }
 
-    /// A connection for a sender, whose `session` of ours has seen so many packets.
+    /// A connection for a sender, who has heard of this session of ours.
     fn admit(
         &mut self,
         ctx: &mut Context<'_>,
         from: SocketAddr,
         class: Class,
-        session: Option<(u32, u16)>,
+        session: Option<Session>,
     ) -> Option<Key> {
         self.answers.take_late(&from, ctx.now);
         let key = self.open(ctx, from, class);
         match key {
             None => self.traffic.refused += 1,
-            Some(key) => {
-                if let (Some((session, sent)), Some(entry)) = (session, self.get_mut(key)) {
-                    entry.connection.adopt(session, sent);
-                }
-            }
+            Some(key) => self.adopt(key, session),
         }
         key
+    }
+
+    fn adopt(&mut self, key: Key, session: Option<Session>) {
+        if let (Some(Session { id, manner }), Some(entry)) = (session, self.get_mut(key)) {
+            entry.connection.adopt(id, manner);
+            entry.adopted = true;
+        }
     }
 
     fn answer(&mut self, ctx: &Context<'_>, to: SocketAddr, sessions: Sessions) {
