@@ -52,6 +52,8 @@ struct Net<C> {
     writable: Vec<(usize, usize, usize)>,
     next: u64,
     ordered: bool,
+    /// Whose program does not look at its events.
+    busy: Option<usize>,
 }
 
 impl<C: Channel> Net<C> {
@@ -73,6 +75,7 @@ impl<C: Channel> Net<C> {
             writable: Vec::new(),
             next: 0,
             ordered,
+            busy: None,
         }
     }
 
@@ -106,7 +109,9 @@ impl<C: Channel> Net<C> {
     fn drain(&mut self) {
         let mut buf = Vec::new();
         for index in 0..self.endpoints.len() {
-            while let Some(event) = self.endpoints[index].poll_event() {
+            while self.busy != Some(index)
+                && let Some(event) = self.endpoints[index].poll_event()
+            {
                 self.take(index, event);
             }
             for round in 0.. {
@@ -311,6 +316,30 @@ fn a_full_queue_says_so_and_when_there_is_room() {
     assert_eq!(net.writable.len(), 1);
     assert_eq!(net.received.len(), accepted + 1);
     assert_eq!(net.endpoints[1].unconfirmed(a), 0);
+}
+
+/// A program that does not look at its events gets no more than so many, and nothing is lost by that.
+#[test]
+fn events_that_nobody_polls_are_bounded() {
+    let mut net = Net::<Messages>::new(1, 2, Badness::NONE, false);
+    net.busy = Some(1);
+    for _ in 0..200 {
+        while net.send(0, 1, 20) {}
+        net.run(ms(100));
+    }
+    let sent = net.next as usize;
+    let most = 4096 + 255 + 1;
+    assert!(sent > 2 * most, "{sent}");
+    assert!(net.endpoints[1].traffic().dropped > 0);
+    let mut waiting = 0;
+    while let Some(event) = net.endpoints[1].poll_event() {
+        waiting += 1;
+        net.take(1, event);
+    }
+    assert!((4096..=most).contains(&waiting), "{waiting}");
+    net.busy = None;
+    net.finish();
+    assert_eq!((net.received.len(), net.lost.len()), (sent, 0));
 }
 
 #[test]

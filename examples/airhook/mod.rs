@@ -119,9 +119,10 @@ impl<C: Channel> Link<C> {
     }
 }
 
-/// Whether two addresses are one, whatever else the system says about it.
+/// Whether two addresses are one, whatever else the system says about it. (A socket for both
+/// families writes those of IPv4 as ::ffff:192.0.2.1.)
 fn same(a: SocketAddr, b: SocketAddr) -> bool {
-    (a.ip(), a.port()) == (b.ip(), b.port())
+    (a.ip().to_canonical(), a.port()) == (b.ip().to_canonical(), b.port())
 }
 
 // Programs read clocks; the library is told the time.

@@ -96,6 +96,9 @@ fn start(options: &Options) -> Result<Proxy, String> {
     let peer = find(if options.remote.is_some() { &options.remote } else { &options.from })?;
     let port = options.listen.unwrap_or(0);
     let bind = match (find(&options.bind)?, peer) {
+        (Some(addr), Some(remote)) if options.remote.is_some() && addr.is_ipv4() != remote.is_ipv4() => {
+            return Err(format!("{addr} and {remote} are not of one family"));
+        }
         (Some(addr), _) => vec![addr],
         (None, Some(SocketAddr::V4(_))) => vec![(Ipv4Addr::UNSPECIFIED, port).into()],
         (None, Some(SocketAddr::V6(_))) => vec![(Ipv6Addr::UNSPECIFIED, port).into()],

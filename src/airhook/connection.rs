@@ -108,34 +108,10 @@ pub enum Verdict {
     Invalid,
 }
 
-/// Whose manner of speaking it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
-    /// That of all.
-    Unknown,
-    /// That of the implementations of 2003.
-    Original,
-    /// Ours.
-    Modern,
-}
-
-impl Manner {
-    /// All of them.
-    pub const ALL: [Manner; 3] = [Manner::Unknown, Manner::Original, Manner::Modern];
-
-    /// That of a packet. The implementations of 2003 leave the message number out of openings and
-    /// of their first answers; we never do. (A Python peer that has reset itself says 0, in later
-    /// packets.)
-    pub fn of(packet: &Packet<'_>) -> Self {
-        let is_answer = packet.sequence <= 1 && packet.messages.count() == 0 && packet.next == Some(0);
-        if packet.session == 0 || packet.next.is_none() {
-            Manner::Original
-        } else if packet.observed_session == 0 || is_answer {
-            Manner::Modern
-        } else {
-            Manner::Unknown
-        }
-    }
+/// Whether a packet leaves out what we always send. The implementations of 2003 do so in each
+/// that they send before they have seen their session, and later in most.
+pub fn is_original(packet: &Packet<'_>) -> bool {
+    packet.session == 0 || packet.next.is_none()
 }
 
 /// The newest session that came from elsewhere while ours was proven. It is answered
@@ -188,8 +164,6 @@ pub struct Connection {
     opened: bool,
     /// Leaves out what we always send: an implementation of 2003.
     original: bool,
-    /// Has sent what none of those sends: it is one of ours.
-    modern: bool,
     /// The newest accepted packet bore both sessions.
     bears_both: bool,
     /// Only packets that bear both sessions are taken: this peer always sends them.
@@ -286,7 +260,6 @@ impl Connection {
             agreed: false,
             opened,
             original: false,
-            modern: false,
             bears_both: false,
             strict: false,
             marked: None,
@@ -490,11 +463,7 @@ impl Connection {
         if gap > 0 && !self.flight.get_or_insert_default().miss(self.expected, gap) {
             return Verdict::Invalid;
         }
-        match Manner::of(packet) {
-            Manner::Original => self.original = true,
-            Manner::Modern => self.modern = true,
-            Manner::Unknown => {}
-        }
+        self.original |= is_original(packet);
         self.numbers_omitted |= packet.next.is_none() && packet.messages.count() > 0;
         if !self.fresh {
             self.overtaken.step(ahead);

@@ -86,6 +86,10 @@ pub enum Event {
     Forgotten(SocketAddr),
 }
 
+/// So many events wait at the most before nothing is taken in any more; one datagram makes a few
+/// hundred of them.
+const MAX_EVENTS: usize = 4096;
+
 /// Nobody asks an endpoint for addresses of its own.
 struct NoRoutes;
 
@@ -176,8 +180,13 @@ impl<C: Channel> Endpoint<C> {
 
     // -- input
 
-    /// Takes in a datagram that came from `from`.
+    /// Takes in a datagram that came from `from`. While 4,096 events wait to be polled, datagrams
+    /// are dropped as if the network had lost them.
     pub fn receive(&mut self, now: Time, from: SocketAddr, datagram: &[u8]) {
+        if self.events.len() >= MAX_EVENTS {
+            self.mux.drop_unread(datagram);
+            return;
+        }
         let from = plain(from);
         let mut inbox = std::mem::take(&mut self.inbox);
         let mut ctx = context!(self, now);

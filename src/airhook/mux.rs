@@ -196,6 +196,13 @@ impl<C: Channel> Mux<C> {
 
     // -- input
 
+    /// Counts a datagram that there is no room for.
+    pub fn drop_unread(&mut self, datagram: &[u8]) {
+        self.traffic.packets_in += 1;
+        self.traffic.bytes_in += datagram.len() as u64;
+        self.traffic.dropped += 1;
+    }
+
     /// Takes a datagram in. When bytes of the peer's stream have come, in order,
     /// they stand in `inbox` (which must be empty), behind those that were kept;
     /// the caller uses up what it can and gives the rest to [`keep`](Self::keep).

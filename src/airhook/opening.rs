@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use crate::airhook::connection::{Manner, usual_session};
+use crate::airhook::connection::usual_session;
 use crate::time::Time;
 
 /// An id is good for this long and, since it is not known when in a period it was given, for
@@ -21,8 +21,9 @@ const PERIOD: Duration = Duration::from_secs(15);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub kind: Kind,
-    /// The manner of what was answered: what its sender says next may not show it.
-    pub manner: Manner,
+    /// What was answered left out what the implementations of 2003 do. What its sender says next
+    /// may not show that.
+    pub original: bool,
 }
 
 /// What kind of answer it was.
@@ -62,8 +63,9 @@ impl Openings {
     /// has the session `theirs` now.
     pub fn find(&self, addr: SocketAddr, theirs: u32, shown: u32, now: Time) -> Option<Answer> {
         let present = period(now);
-        let kinds = [Kind::Bare, Kind::Alone];
-        let mut all = kinds.into_iter().flat_map(|kind| Manner::ALL.map(|manner| Answer { kind, manner }));
+        let mut all = [Kind::Bare, Kind::Alone]
+            .into_iter()
+            .flat_map(|kind| [false, true].map(|original| Answer { kind, original }));
         all.find(|&answer| {
             [present, present.wrapping_sub(1)]
                 .into_iter()
@@ -98,7 +100,7 @@ impl Openings {
         let mut hasher = self.hasher(addr);
         hasher.write_u64(period);
         hasher.write_u8(self.outdated.as_ref().map_or(0, |times| times[self.group(addr)]));
-        hasher.write(&[answer.kind as u8, answer.manner as u8]);
+        hasher.write(&[answer.kind as u8, answer.original.into()]);
         hasher.write_u32(if answer.kind == Kind::Alone { 0 } else { theirs });
         usual_session(hasher.finish() as u32)
     }

@@ -369,12 +369,13 @@ impl<C: Carrier> Ours<C> {
         let packet = Packet::parse(datagram).ok()?;
         let verdict =
             self.connection.receive(&packet, datagram, &mut self.world.context(), &mut self.carrier);
-        if verdict == Verdict::Accepted
+        // What is held is taken in later, by itself.
+        if matches!(verdict, Verdict::Accepted | Verdict::Held)
             && let shown = if packet.observed_session == 0 { self.session } else { packet.observed_session }
             && let Some((newest, observed)) = self.sessions.get_mut(&shown)
         {
             let back = (*newest as u8).wrapping_sub(packet.observed_sequence);
-            *observed = newest.wrapping_sub(back.into());
+            *observed = newest.wrapping_sub(u16::from(back).min(newest.wrapping_sub(*observed)));
         }
         Some(verdict)
     }

@@ -86,9 +86,8 @@ impl Connection {
     fn send_oldest_again(&mut self, count: usize, carrier: &mut impl Carrier) {
         // Each takes a number of its own.
         let count = count.min(MAX_MESSAGES.saturating_sub(self.unsettled()));
-        // One of 2003 whose stream repeats itself is deaf from then on, and what it is may not show
-        // when its first packets are lost.
-        if (self.modern || self.strict)
+        // One of 2003 whose stream repeats itself is deaf from then on.
+        if !self.original
             && carrier.tells_apart()
             && let Some(flight) = &mut self.flight
         {

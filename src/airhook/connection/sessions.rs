@@ -7,8 +7,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::early::Overtaken;
-use super::{Candidate, Carrier, Connection, MAX_AHEAD, MAX_AHEAD_REFUSALS, Manner};
-use super::{random_session, usual_session};
+use super::{Candidate, Carrier, Connection, MAX_AHEAD, MAX_AHEAD_REFUSALS, random_session, usual_session};
 use crate::airhook::flight::Numbers;
 use crate::airhook::packet::{Messages, Packet};
 use crate::context::Context;
@@ -22,13 +21,12 @@ const OFFER: u16 = MAX_AHEAD;
 
 impl Connection {
     /// Gives a connection that has neither sent nor received anything this session of ours, of
-    /// which a bare packet with the number 0 went out before it was made, in answer to one who
-    /// spoke in this manner.
-    pub fn adopt(&mut self, session: u32, manner: Manner) {
+    /// which a bare packet with the number 0 went out before it was made. `original`: in answer
+    /// to one who left out what the implementations of 2003 do.
+    pub fn adopt(&mut self, session: u32, original: bool) {
         self.ours = session;
         self.next_sequence = 1;
-        self.original = manner == Manner::Original;
-        self.modern = manner == Manner::Modern;
+        self.original = original;
     }
 
     /// The packet bears the session that we know, or none. Whether it is to be taken.
@@ -146,7 +144,6 @@ impl Connection {
 
     /// The other side is in a new session of its own: its numbers start afresh.
     fn learn(&mut self, session: u32, carrier: &mut impl Carrier) {
-        self.modern &= self.theirs == 0;
         self.theirs = session;
         (self.told, self.agreed) = (None, false);
         self.doubt_early();

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::Mux;
 use crate::airhook::channel::Channel;
-use crate::airhook::connection::Manner;
+use crate::airhook::connection::is_original;
 use crate::airhook::lru::Class;
 use crate::airhook::opening::{Answer, Kind};
 use crate::airhook::packet::{Messages, Packet};
@@ -44,8 +44,8 @@ pub struct Answers {
 #[derive(Clone, Copy, Debug)]
 pub struct Session {
     id: u32,
-    /// His manner.
-    manner: Manner,
+    /// He has left out what the implementations of 2003 do.
+    original: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -119,8 +119,8 @@ impl<C: Channel> Mux<C> {
         };
         // Nothing but that one bare packet of ours has been seen.
         let is_first = packet.observed_sequence == 0 && packet.missed.is_empty();
-        let manner = Manner::of(packet);
-        let session = |answer: Answer, id| Session { id, manner: answer.manner };
+        let original = is_original(packet);
+        let session = |answer: Answer, id| Session { id, original: answer.original };
         match proof {
             // One who has heard our session alone may have had numbers before, and keep them.
             Some(answer @ Answer { kind: Kind::Bare, .. }) if is_first && packet.sequence <= MAX_FIRST => {
@@ -136,13 +136,13 @@ impl<C: Channel> Mux<C> {
                 self.traffic.foreign += 1;
                 self.traffic.dropped += 1;
                 // Our session alone makes all others start over.
-                let answer = Answer { kind: Kind::Alone, manner };
+                let answer = Answer { kind: Kind::Alone, original };
                 let ours = session(answer, self.openings.session(answer, from, 0, ctx.now));
                 self.answer(ctx, from, Sessions { theirs: 0, ours });
                 None
             }
             None => {
-                let answer = Answer { kind: Kind::Bare, manner };
+                let answer = Answer { kind: Kind::Bare, original };
                 let ours = session(answer, self.openings.session(answer, from, theirs, ctx.now));
                 // One that says that messages went before it has been repeated.
                 let brings = packet.messages.count() > 0 || packet.next.is_some_and(|next| next > 0);
@@ -188,8 +188,8 @@ impl<C: Channel> Mux<C> {
     }
 
     fn adopt(&mut self, key: Key, session: Option<Session>) {
-        if let (Some(Session { id, manner }), Some(entry)) = (session, self.get_mut(key)) {
-            entry.connection.adopt(id, manner);
+        if let (Some(Session { id, original }), Some(entry)) = (session, self.get_mut(key)) {
+            entry.connection.adopt(id, original);
             entry.adopted = true;
         }
     }
