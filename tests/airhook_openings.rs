@@ -502,3 +502,16 @@ fn the_manner_of_an_opening_is_remembered() {
         assert_eq!(messages == 4, is_original, "{messages} messages");
     }
 }
+
+/// Who speaks to a stranger just after answering him asks at once whether he is there.
+#[test]
+fn who_has_just_been_answered_is_asked_at_once() {
+    let mut host = Host::new(1);
+    let peer = address(1);
+    host.advance(Time::ZERO + secs(1));
+    let ours = opened(&mut host, peer, 77);
+    let mut ctx = host.world.context();
+    let key = host.mux.connect(&mut ctx, peer);
+    host.mux.hold(&mut ctx, key);
+    assert_eq!(only(&mut host), (ours, 0, 1));
+}

@@ -303,8 +303,9 @@ impl Connection {
     pub fn hold(&mut self, ctx: &Context<'_>) {
         if !self.proven {
             self.held = true;
-            // The opening is on its way, or is an answer that shows our session.
-            self.answer |= self.next_sequence == 0 || !self.opened;
+            // Else the opening is on its way.
+            let has_opened = self.opened && self.next_sequence > 0 && self.last_sent != Time::ZERO;
+            self.answer |= !has_opened;
             self.arm_probe(ctx);
         }
     }
