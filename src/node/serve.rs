@@ -18,6 +18,9 @@ use crate::table::{Entry, Room};
 const ANSWER_OVERHEAD: usize = 512;
 const MAX_CONTACT: usize = 90;
 
+/// The answer to a store when the node's own store fails.
+const CANNOT_STORE: &str = "this node cannot store values now";
+
 impl Node {
     /// Answers a request: always, but to a peer that does not take its answers.
     pub(super) fn serve(
@@ -102,7 +105,7 @@ impl Node {
             Ok(Put::StoreFull) => Err("this node has no room for the value"),
             Err(error) => {
                 log::error!("node {}: a value cannot be stored: {error}", self.id);
-                Err("this node cannot store values now")
+                Err(CANNOT_STORE)
             }
         }
     }
@@ -232,9 +235,11 @@ impl Node {
                     });
                 }
                 Waiting::Reply(connection, tid) => {
-                    self.refuse(world, connection, &tid, "this node cannot store values now");
+                    self.refuse(world, connection, &tid, CANNOT_STORE);
                 }
-                Waiting::Own(operation) => self.own_stored(world, operation, kept),
+                Waiting::Own(operation, until) => {
+                    self.own_stored(world, operation, if kept { Ok(until) } else { Err(CANNOT_STORE) });
+                }
             }
         }
         self.settle(world);
