@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use khashmir::{Config, Contact, Id, Khashmir, NodeOptions, OperationError, StartError, StoreError};
+use khashmir::{
+    Config, Contact, Found, FoundNodes, Id, Khashmir, NodeOptions, OperationError, StartError, StoreError,
+};
 
 const HERE: &str = "127.0.0.1";
 /// A test that has not come to its end by then has failed.
@@ -69,8 +71,8 @@ fn what_was_stored_can_be_withdrawn() {
 fn two_nodes_store_and_find() {
     let (a, b) = pair();
     let key = Id::of(b"a key");
-    let accepted = a.put(key, "one").unwrap();
-    assert!(!accepted.is_empty());
+    let stored = a.put(key, "one").unwrap();
+    assert_eq!(stored.accepted().count(), 2);
     b.put(key, "two").unwrap();
     for k in [&a, &b] {
         let mut values = k.get(key).unwrap();
@@ -91,7 +93,7 @@ fn two_nodes_store_and_find() {
 }
 
 #[test]
-fn values_come_in_batches_and_end_with_none() {
+fn values_come_node_by_node_until_the_end() {
     let (a, b) = pair();
     let key = Id::of(b"several");
     for value in ["x", "y", "z"] {
@@ -100,12 +102,8 @@ fn values_come_in_batches_and_end_with_none() {
     let (sender, batches) = mpsc::channel();
     b.value_for_key(key, move |result| sender.send(result.unwrap()).unwrap());
     let mut values = Vec::new();
-    loop {
-        let batch = hear(&batches);
-        if batch.is_empty() {
-            break;
-        }
-        values.extend(batch);
+    while let Found::Values(found) = hear(&batches) {
+        values.extend(found.values);
     }
     values.sort();
     assert_eq!(values, [b"x", b"y", b"z"]);
@@ -224,7 +222,7 @@ fn a_callback_may_start_others_and_drop_nodes_its_own_too() {
     a.with_deadline(Duration::from_secs(1)).add_contact(HERE, addr.port(), move |result| {
         let report = |sender: &Sender<_>| {
             let sender = sender.clone();
-            move |result: Result<Vec<Contact>, _>| sender.send(result.map(drop)).unwrap()
+            move |result: Result<FoundNodes, _>| sender.send(result.map(drop)).unwrap()
         };
         inner.find_close_nodes(report(&sender)).cancel();
         inner.find_node(Id::of(b"x"), report(&sender));

@@ -10,7 +10,7 @@ use khashmir::engine::Outcome;
 use khashmir::krpc::message::{self, Fault, Message, Method};
 use khashmir::krpc::netstring;
 use khashmir::random::{seed_from_number, seeded};
-use khashmir::{Config, Id, NodeKey, NodeOptions, OperationError};
+use khashmir::{Config, Id, NodeKey, NodeOptions};
 use network::*;
 use rand::RngExt;
 
@@ -146,7 +146,7 @@ fn a_full_key_and_a_full_store_are_refused() {
     assert!(network.stats(node).value_bytes <= 5000);
 
     // Its own values are refused in the same way.
-    let operation = network.engine.store_value(network.now, node, Id::of(b"own"), vec![9; 3000], None);
+    let operation = network.engine.store_value(network.now, node, Id::of(b"own"), vec![9; 3000], None, None);
     assert!(matches!(network.wait(operation)[..], [Outcome::Stored(Err(_))]));
 }
 
@@ -334,7 +334,7 @@ fn a_promise_that_cannot_be_kept_is_not_made() {
     network.ask(address(2), address(0), b"3", &Method::FindValue { key: Id::of(b"long") });
     network.drain();
     network.now += ms(4);
-    let own = network.engine.store_value(network.now, node, Id::of(b"own"), b"own".to_vec(), None);
+    let own = network.engine.store_value(network.now, node, Id::of(b"own"), b"own".to_vec(), None, None);
     network.deliver();
     let whole = std::fs::read(&path).expect("a file");
     std::fs::write(&path, &whole[..8192]).expect("a file");
@@ -342,8 +342,7 @@ fn a_promise_that_cannot_be_kept_is_not_made() {
     network.deliver();
     network.drain();
     std::fs::write(&path, whole).expect("a file");
-    let refused = Outcome::Stored(Err(OperationError::TooFew { accepted: 0, needed: 1 }));
-    assert_eq!(network.wait(own), [refused]);
+    assert_eq!(too_few(&the_one(network.wait(own))), (0, 1));
     network.run(secs(2));
     assert_eq!(answers(&mut network, 1), ["this node cannot store values now"]);
     assert_eq!(answers(&mut network, 2), ["this node cannot read its values now"]);

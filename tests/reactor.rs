@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use khashmir::random::seed_from_number;
 use khashmir::reactor::{Gone, Reactor};
 use khashmir::{Config, Contact, Id, NodeKey, NodeOptions, OperationError, StartError};
+use khashmir::{Effort, Found, FoundNodes, FoundValues, Search, Stored};
 
 const MS: Duration = Duration::from_millis(1);
 /// A test that has not come to its end by then has failed.
@@ -253,10 +254,10 @@ fn nodes_meet_store_and_find() {
     #[derive(Default)]
     struct Seen {
         contact: Option<Contact>,
-        close: Option<Vec<Contact>>,
-        found: Option<Vec<Contact>>,
-        stored: Option<Vec<Contact>>,
-        batches: Vec<Vec<Vec<u8>>>,
+        close: Option<FoundNodes>,
+        found: Option<FoundNodes>,
+        stored: Option<Stored>,
+        steps: Vec<Found>,
     }
     let mut reactor = Reactor::<Seen>::with_seed(seed_from_number(1)).unwrap();
     let mut seen = Seen::default();
@@ -269,21 +270,30 @@ fn nodes_meet_store_and_find() {
         reactor.find_close_nodes(b, None, move |reactor, seen, result| {
             seen.close = Some(result.unwrap());
             reactor.find_node(b, contact_a.id, None, |_, seen, result| seen.found = Some(result.unwrap()));
-            reactor.store_value(b, key, b"value".to_vec(), None, move |reactor, seen, result| {
+            reactor.store_value(b, key, b"value".to_vec(), None, None, move |reactor, seen, result| {
                 seen.stored = Some(result.unwrap());
-                reactor.find_values(a, key, None, |_, seen, batch| seen.batches.push(batch.unwrap()));
+                reactor.find_values(a, key, None, |_, seen, step| seen.steps.push(step.unwrap()));
             });
         });
     });
     turn_until(&mut reactor, &mut seen, |seen| {
-        seen.found.is_some() && seen.batches.last().is_some_and(Vec::is_empty)
+        seen.found.is_some() && matches!(seen.steps.last(), Some(Found::End(_)))
     });
     assert_eq!(seen.contact, Some(contact_a));
     assert!(seen.close.unwrap().contains(&contact_a));
     assert_eq!(seen.found.unwrap().first(), Some(&contact_a));
-    assert!(!seen.stored.unwrap().is_empty());
-    assert_eq!(seen.batches.concat(), [b"value"]);
-    assert_eq!(seen.batches.iter().filter(|batch| batch.is_empty()).count(), 1);
+    assert_eq!(seen.stored.unwrap().accepted().count(), 2);
+    // Both hold it: the one that searches tells of its own first.
+    let found = |by, values: &[&[u8]], known| {
+        let values = values.iter().map(|value| value.to_vec()).collect();
+        Found::Values(FoundValues { by, values, known })
+    };
+    let expected = [found(contact_a, &[b"value"], 0), found(contact_b, &[], 1)];
+    assert_eq!(seen.steps[..2], expected);
+    assert!(matches!(
+        seen.steps[2..],
+        [Found::End(Search { effort: Effort { answered: 1, failed: 0, .. } })]
+    ));
     assert!(reactor.contacts(a).iter().any(|known| known.contact == contact_b));
     let stats = reactor.stats(b).unwrap();
     assert!(stats.packets_out > 0 && stats.bytes_in > 0 && stats.contacts == 1);
