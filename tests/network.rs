@@ -312,7 +312,7 @@ fn peers_are_told_an_address_that_they_can_use() {
         let peer = network.peer(address(2), Id::of(b"peer"), polite()).addr;
         network.introduce(node, peer);
         network.ask(peer, bound, b"1", &Method::Ping);
-        network.ask(peer, bound, b"2", &Method::FindValue { key: Id::of(b"x") });
+        network.ask(peer, bound, b"2", &Method::FindValue { key: Id::of(b"x"), from: None });
         network.run(secs(1));
         let hosts: Vec<_> = network.at(peer).received.iter().map(|(_, body)| sender_host(body)).collect();
         assert_eq!(hosts, [expected; 3], "bound to {local}");

@@ -361,7 +361,7 @@ impl Node {
         if let Some(publish) = operation.task.publish_mut() {
             // Not who answers what the lookup before has asked it at another address.
             if publish.is_holder(from) {
-                publish.on_accept(&from.id, kept_until(world, None));
+                publish.on_accept(&from.id, kept_until(world, response.life()));
                 self.advance(world, key);
             }
         } else {

@@ -236,14 +236,16 @@ impl Task {
             Task::Contact => None,
             Task::Checking(check) => Some(check.method()),
             Task::Handing { key, value, stored, .. } => {
-                Some(Method::HandOn { key: *key, value, age: age_on_arrival(*stored, unix) })
+                Some(Method::HandOn { key: *key, value, age: age_on_arrival(*stored, unix), life: None })
             }
-            Task::Storing(Storing { key, value, .. }) => Some(Method::StoreValue { key: *key, value }),
+            Task::Storing(Storing { key, value, life, .. }) => {
+                Some(Method::StoreValue { key: *key, value, life: *life })
+            }
             Task::Nodes(lookup)
             | Task::Values { lookup, .. }
             | Task::Finding { lookup, .. }
             | Task::Refresh(lookup) => Some(match lookup.goal() {
-                Goal::Values => Method::FindValue { key: *lookup.target() },
+                Goal::Values => Method::FindValue { key: *lookup.target(), from: None },
                 Goal::Closest | Goal::Exact => Method::FindNode { target: *lookup.target() },
             }),
         }

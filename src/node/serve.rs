@@ -49,17 +49,17 @@ impl Node {
                 let wants = self.weigh_offer(world, is_there, &key, offer);
                 self.answer_with_nodes(world, connection, from, request, &key, wants.as_deref());
             }
-            Method::FindValue { key } => self.find_value(world, connection, from, request, &key),
+            Method::FindValue { key, .. } => self.find_value(world, connection, from, request, &key),
             // Whoever may be at another address than he claims leaves nothing here. Peers of
             // 2003 send nothing before they have shown that they are there; ours, no value.
             Method::StoreValue { .. } | Method::HandOn { .. } if !self.peers.mux.is_proven(connection) => {
                 self.refuse(world, connection, tid, "you have not shown that you are where you say");
             }
-            Method::StoreValue { key, value } => {
+            Method::StoreValue { key, value, .. } => {
                 let taken = self.take_value(world, &key, value, None);
                 self.confirm(world, connection, tid, taken);
             }
-            Method::HandOn { key, value, age } => {
+            Method::HandOn { key, value, age, .. } => {
                 let taken = self.take_value(world, &key, value, Some(age));
                 self.confirm(world, connection, tid, taken);
             }
