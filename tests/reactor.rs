@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use khashmir::random::seed_from_number;
 use khashmir::reactor::{Gone, Reactor};
 use khashmir::{Config, Contact, Id, NodeKey, NodeOptions, OperationError, StartError};
-use khashmir::{Effort, Found, FoundNodes, FoundValues, Search, Stored};
+use khashmir::{Effort, Found, FoundNodes, FoundValues, OperationKey, Search, Stored};
 
 const MS: Duration = Duration::from_millis(1);
 /// A test that has not come to its end by then has failed.
@@ -357,6 +357,46 @@ fn a_closure_may_start_and_cancel_operations_and_drop_nodes_its_own_too() {
         ("own node's", closed()),
     ];
     assert_eq!(seen.outcomes, expected);
+}
+
+#[test]
+fn a_search_may_be_ended_by_its_own_closure() {
+    type Steps = (Option<OperationKey>, Vec<Result<Found, OperationError>>);
+    let mut reactor = Reactor::<Steps>::with_seed(seed_from_number(3)).unwrap();
+    let mut seen = Steps::default();
+    let (a, b) = (listen(&mut reactor), listen(&mut reactor));
+    let addr_b = reactor.local_addr(b).unwrap();
+    let key = Id::of(b"key");
+    reactor.add_contact(a, addr_b, None, move |reactor, _, _| {
+        reactor.store_value(
+            a,
+            key,
+            b"value".to_vec(),
+            None,
+            None,
+            move |reactor, seen: &mut Steps, stored| {
+                assert_eq!(stored.unwrap().accepted().count(), 2);
+                let search = reactor.find_values(a, key, None, move |reactor, (search, steps), step| {
+                    if matches!(step, Ok(Found::Values(_))) {
+                        // It is told of more than this, if the engine had it before: no further end.
+                        reactor.cancel(search.unwrap());
+                        reactor.store_value(a, key, b"more".to_vec(), None, None, |_, _, _| ());
+                    }
+                    steps.push(step);
+                });
+                seen.0 = Some(search);
+            },
+        );
+    });
+    turn_until(&mut reactor, &mut seen, |(_, steps)| steps.last().is_some_and(Result::is_err));
+    for _ in 0..3 {
+        reactor.turn(&mut seen, Some(Duration::ZERO)).unwrap();
+    }
+    let [Ok(Found::Values(first)), .., Err(OperationError::Cancelled)] = &seen.1[..] else {
+        panic!("{:?}", seen.1)
+    };
+    assert_eq!(first.values, [b"value"]);
+    assert_eq!(seen.1.iter().filter(|step| !matches!(step, Ok(Found::Values(_)))).count(), 1);
 }
 
 #[test]
