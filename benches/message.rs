@@ -30,7 +30,7 @@ fn write(sample: &str, value: &[u8], nodes: &[Contact], out: &mut Vec<u8>) {
     let method = match sample {
         "ping" => Method::Ping,
         "find_node" => Method::FindNode { target: key },
-        "store_value" => Method::StoreValue { key, value },
+        "store_value" => Method::StoreValue { key, value, life: None },
         "nodes" => return message::response_nodes(out, TID, &me, nodes),
         _ => {
             message::response_values(out, TID, &me, value.chunks(100));

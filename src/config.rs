@@ -72,6 +72,9 @@ pub struct Config {
     /// The deadline of an operation that is not given one. At least 1 ms;
     /// default 60 s.
     pub operation_timeout: Duration,
+    /// How many operations of a node may be under way at once; one more fails at once with
+    /// [`QueueFull`](crate::OperationError::QueueFull). At least 1; default 10,000.
+    pub max_operations: usize,
     /// The address that peers are told to reach this node at; the port is
     /// always the socket's own. Default: none, which says to each peer the
     /// local address of the route to it. Never 0.0.0.0 or `::`.
@@ -227,6 +230,7 @@ impl Default for Config {
             bucket_staleness: HOUR,
             request_timeout: Duration::from_secs(10),
             operation_timeout: MINUTE,
+            max_operations: 10_000,
             advertised_address: None,
             max_value_size: 64 * 1024,
             max_message_size: MAX_NETSTRING,
@@ -283,6 +287,7 @@ impl Config {
             (self.bucket_staleness >= second, "bucket_staleness", "at least 1 s"),
             (self.request_timeout >= millisecond, "request_timeout", "at least 1 ms"),
             (self.operation_timeout >= millisecond, "operation_timeout", "at least 1 ms"),
+            (self.max_operations >= 1, "max_operations", "at least 1"),
             (
                 self.advertised_address.is_none_or(|ip| !ip.is_unspecified()),
                 "advertised_address",

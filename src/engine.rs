@@ -38,8 +38,9 @@ use crate::time::{Time, UnixTime};
 use crate::wheel::Wheel;
 
 pub use crate::context::Routes;
-pub use crate::node::operation::{Effort, Event, OperationKey, Outcome};
+pub use crate::node::operation::{Event, OperationKey, Outcome};
 pub use crate::node::{ContactInfo, Stats};
+pub use crate::outcome::Effort;
 #[cfg(feature = "sim")]
 pub use rig::Standing;
 
@@ -382,22 +383,26 @@ impl Engine {
 
     /// Stores a value with the nodes nearest to its key, and again every
     /// [`Config::renew_interval`] until it is [withdrawn](Self::withdraw) or the node is
-    /// removed. → [`Outcome::Stored`]
+    /// removed. With a `life` of its own (1 s to [`Config::value_lifetime`], counted in whole
+    /// seconds) it is not renewed, and its holders forget it after that; those of 2003 only
+    /// when they forget any. → [`Outcome::Stored`]
     pub fn store_value(
         &mut self,
         now: Time,
         node: NodeKey,
         key: Id,
         value: Vec<u8>,
+        life: Option<Duration>,
         timeout: Option<Duration>,
     ) -> OperationKey {
         self.command(now, node, Outcome::Stored(Err(OperationError::Closed)), |node, world| {
-            node.store_value(world, key, value, timeout)
+            node.store_value(world, key, value, life, timeout)
         })
     }
 
-    /// Renews a value no more that [`store_value`](Self::store_value) has stored; its holders
-    /// forget it in time. Says whether it was renewed until now: not while an operation that
+    /// Renews a value no more that [`store_value`](Self::store_value) has stored. Its holders
+    /// are not told: each keeps it, gives it out and hands it on until
+    /// [`Config::value_lifetime`] has passed since it was last stored, and then forgets it. Says whether it was renewed until now: not while an operation that
     /// stores it is still under way.
     ///
     /// # Errors

@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
+
+use crate::outcome::Stored;
 
 /// A setting is out of bounds. See [`Config::validate`](crate::Config::validate).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,15 +177,30 @@ impl CallError {
     }
 }
 
-/// Why an operation (a lookup, a store, …) did not do what was asked.
+/// Why an operation (a lookup, a store, …) did not do what was asked. Each says in its text what
+/// happened, and what can be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OperationError {
-    /// Its deadline passed.
+    /// Its deadline passed. (A store whose holders were being asked by then ends with what they
+    /// have said instead.)
     Deadline,
     /// It was cancelled.
     Cancelled,
     /// Its node was closed, or never was.
     Closed,
+    /// As many operations are under way as may be, or names being resolved; nothing was done.
+    QueueFull {
+        /// How many may be: [`Config::max_operations`](crate::Config::max_operations), or 256
+        /// names.
+        limit: usize,
+    },
+    /// The node knows no other that it could ask, and itself has nothing of what was looked for.
+    NoContacts,
+    /// None of the nodes that were asked gave an answer of use.
+    NobodyAnswered {
+        /// How many were asked.
+        asked: usize,
+    },
     /// The host's name could not be resolved; the resolver's words.
     Resolve(String),
     /// The one request that it consists of failed.
@@ -196,13 +214,18 @@ pub enum OperationError {
     },
     /// Values must not be empty: 2003 peers store such a value but never find it.
     ValueEmpty,
-    /// Fewer nodes took the value than had to.
-    TooFew {
-        /// How many took it.
-        accepted: usize,
-        /// How many had to.
-        needed: usize,
+    /// The life that a value was to have is shorter than a second, or longer than
+    /// [`Config::value_lifetime`](crate::Config::value_lifetime).
+    LifeOutOfBounds {
+        /// What was asked for.
+        life: Duration,
+        /// The longest that is allowed.
+        limit: Duration,
     },
+    /// Fewer nodes took the value than had to
+    /// ([`Config::store_redundancy`](crate::Config::store_redundancy)): what each of them said.
+    /// Those that took it keep it, but it is not renewed.
+    TooFew(Box<Stored>),
     /// The operation was called on the loop's own thread, which it would block.
     WouldBlock,
     /// The node's own store failed.
@@ -212,22 +235,38 @@ pub enum OperationError {
 impl fmt::Display for OperationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            OperationError::Deadline => f.write_str("the deadline passed"),
+            OperationError::Deadline => f.write_str("the deadline passed: try again, or allow more time"),
             OperationError::Cancelled => f.write_str("cancelled"),
-            OperationError::Closed => f.write_str("the node is closed"),
+            OperationError::Closed => f.write_str("the node is closed: start another"),
+            OperationError::QueueFull { limit } => {
+                write!(f, "{limit} operations are under way already: wait until some have ended")
+            }
+            OperationError::NoContacts => f.write_str("the node knows no others: add a contact first"),
+            OperationError::NobodyAnswered { asked } => {
+                write!(f, "none of {asked} nodes answered: look at the network, or add another contact")
+            }
             OperationError::Resolve(why) => write!(f, "the name cannot be resolved: {why}"),
             OperationError::Call(e) => e.fmt(f),
             OperationError::ValueTooLarge { size, limit } => {
-                write!(f, "the value has {size} bytes, {limit} are allowed")
+                let over = size.saturating_sub(*limit);
+                write!(f, "the value has {size} bytes, {over} more than the {limit} that are allowed")
             }
             OperationError::ValueEmpty => f.write_str("the value is empty: at least one byte is needed"),
-            OperationError::TooFew { accepted, needed } => {
-                write!(f, "only {accepted} nodes took the value, {needed} had to")
+            OperationError::LifeOutOfBounds { life, limit } => {
+                write!(f, "a value cannot live for {life:?}: from 1s to {limit:?} is allowed")
             }
-            OperationError::WouldBlock => {
-                f.write_str("a blocking call on the event loop's own thread would never return")
+            OperationError::TooFew(stored) => {
+                write!(f, "too few nodes: {stored}")?;
+                let alone = stored.effort.answered == 0 && stored.effort.asked > 0;
+                f.write_str(match alone {
+                    true => "; no other node could be found: look at the network, and store it again",
+                    false => ": store it again later",
+                })
             }
-            OperationError::Store(e) => e.fmt(f),
+            OperationError::WouldBlock => f.write_str(
+                "a blocking call on the event loop's own thread would never return: use a callback there",
+            ),
+            OperationError::Store(e) => write!(f, "the node's own store: {e}"),
         }
     }
 }

@@ -33,9 +33,29 @@ pub struct Id([u8; ID_BYTES]);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Distance([u8; ID_BYTES]);
 
-/// Text that is not an [`Id`]: an id is 40 hexadecimal digits.
+/// Bytes or text that are not an [`Id`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ParseIdError;
+pub enum ParseIdError {
+    /// Bytes of another length than an id's.
+    ByteCount {
+        /// How many there are.
+        length: usize,
+        /// How many an id has: [`ID_BYTES`].
+        needed: usize,
+    },
+    /// Text of another length than an id's.
+    DigitCount {
+        /// How many bytes it has.
+        length: usize,
+        /// How many digits an id has: twice [`ID_BYTES`].
+        needed: usize,
+    },
+    /// Text with something else than hexadecimal digits.
+    Digit {
+        /// Its place in the text, from 0 on.
+        place: usize,
+    },
+}
 
 impl Id {
     /// The id made of these 20 bytes, most significant first.
@@ -43,7 +63,7 @@ impl Id {
         Id(bytes)
     }
 
-    /// The id in `bytes`, when they are exactly 20.
+    /// The id in `bytes`, when they are exactly 20. `Id::try_from` says why not.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Id)
     }
@@ -132,19 +152,30 @@ impl fmt::Debug for Distance {
     }
 }
 
+impl TryFrom<&[u8]> for Id {
+    type Error = ParseIdError;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, ParseIdError> {
+        let wrong = ParseIdError::ByteCount { length: bytes.len(), needed: ID_BYTES };
+        Id::from_slice(bytes).ok_or(wrong)
+    }
+}
+
 impl FromStr for Id {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let digits = text.as_bytes();
         if digits.len() != ID_BYTES * 2 {
-            return Err(ParseIdError);
+            return Err(ParseIdError::DigitCount { length: digits.len(), needed: ID_BYTES * 2 });
         }
+        let value = |place: usize| match char::from(digits[place]).to_digit(16) {
+            Some(value) => Ok(value as u8),
+            None => Err(ParseIdError::Digit { place }),
+        };
         let mut bytes = [0; ID_BYTES];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            let high = char::from(pair[0]).to_digit(16).ok_or(ParseIdError)?;
-            let low = char::from(pair[1]).to_digit(16).ok_or(ParseIdError)?;
-            *byte = (high * 16 + low) as u8;
+        for (place, byte) in bytes.iter_mut().enumerate() {
+            *byte = value(2 * place)? * 16 + value(2 * place + 1)?;
         }
         Ok(Id(bytes))
     }
@@ -152,7 +183,17 @@ impl FromStr for Id {
 
 impl fmt::Display for ParseIdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an id is 40 hexadecimal digits")
+        match self {
+            ParseIdError::ByteCount { length, needed } => {
+                write!(f, "an id or key has {needed} bytes, not {length} (Id::of makes one of any name)")
+            }
+            ParseIdError::DigitCount { length, needed } => {
+                write!(f, "an id or key is {needed} hexadecimal digits, not {length}")
+            }
+            ParseIdError::Digit { place } => {
+                write!(f, "an id or key is 40 hexadecimal digits: character {} is none", place + 1)
+            }
+        }
     }
 }
 

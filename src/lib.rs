@@ -112,7 +112,7 @@
 //!
 //! | layer | files |
 //! | --- | --- |
-//! | ground | `id`, `contact`, `time`, `random`, `config`, `error`, `wheel` (timers), `context` (the world) |
+//! | ground | `id`, `contact`, `time`, `random`, `config`, `error`, `outcome`, `wheel` (timers), `context` (the world) |
 //! | formats | `bencode`, `airhook/packet`, `krpc/netstring`, `krpc/message` |
 //! | a connection | `airhook/{round_trip, window, flight, connection, channel, stream, messages}` |
 //! | machines | `airhook/{lru, opening}`, `krpc/calls`, `table`, `lookup`, `store` |
@@ -143,6 +143,7 @@ pub mod krpc;
 pub mod lookup;
 #[doc(hidden)]
 pub mod node;
+mod outcome;
 #[doc(hidden)]
 pub mod publish;
 pub mod random;
@@ -163,6 +164,7 @@ pub use contact::Contact;
 pub use engine::{ContactInfo, NodeKey, NodeOptions, OperationKey, Stats};
 pub use error::{CallError, ConfigError, OperationError, SendError, StartError, StoreError};
 pub use id::{Distance, Id, ParseIdError};
+pub use outcome::{Effort, Found, FoundNodes, FoundValues, Receipt, Search, StoreReply, Stored};
 
 /// The examples in the README, compiled and run as tests.
 #[cfg(doctest)]

@@ -58,6 +58,11 @@ impl Sub<Time> for Time {
 pub struct UnixTime(pub i64);
 
 impl UnixTime {
+    /// This time and `span` later, in whole seconds, rounded down.
+    pub fn plus(self, span: Duration) -> UnixTime {
+        UnixTime(self.0.saturating_add(i64::try_from(span.as_secs()).unwrap_or(i64::MAX)))
+    }
+
     /// This time less `span`, rounded down to whole seconds.
     pub fn minus(self, span: Duration) -> UnixTime {
         UnixTime(self.0.saturating_sub(i64::try_from(span.as_secs()).unwrap_or(i64::MAX)))

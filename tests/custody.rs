@@ -225,7 +225,7 @@ fn asked(network: &mut Network, peer: &Contact) -> (usize, usize) {
 #[test]
 fn peers_of_2003_are_never_handed_a_value() {
     let (mut network, node, peers, key) = among(8, holders_only(), polite);
-    network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: b"value" });
+    network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: b"value", life: None });
     network.run(secs(10 * HOUR));
     assert_eq!(network.stats(node).values, 1);
     let asked: Vec<_> = peers.iter().map(|peer| asked(&mut network, peer)).collect();
@@ -253,7 +253,7 @@ fn who_claims_to_lack_everything_costs_no_more_than_the_budget() {
     let (mut network, node, peers, key) = among(3, config, greedy);
     for value in 0..20u8 {
         let value = [value; 3000];
-        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: &value });
+        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: &value, life: None });
         network.run(secs(1));
     }
     let (began, before) = (network.now, network.stats(node));
@@ -275,7 +275,7 @@ fn who_claims_to_lack_everything_costs_no_more_than_the_budget() {
 #[test]
 fn offers_do_not_keep_a_holder_from_looking_for_long() {
     let (mut network, node, _, key) = among(2, holders_only(), polite);
-    network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: b"value" });
+    network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: b"value", life: None });
     let mut bytes = Vec::new();
     Offer::add(&mut bytes, &Id::of(b"value"), 60);
     let hours = 10;
@@ -294,9 +294,9 @@ fn offers_are_answered_with_what_is_lacking() {
     let (mut network, node, _, key) = among(1, holders_only(), polite);
     network.run(secs(HOUR));
     for value in [&b"young"[..], b"old"] {
-        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value });
+        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value, life: None });
     }
-    let aged = Method::HandOn { key, value: b"aged", age: 20 * HOUR as u32 };
+    let aged = Method::HandOn { key, value: b"aged", age: 20 * HOUR as u32, life: None };
     network.ask(address(1), address(0), b"2", &aged);
     network.run(secs(60));
     assert_eq!(network.stats(node).values, 3);
@@ -325,13 +325,23 @@ fn offers_are_answered_with_what_is_lacking() {
     });
     assert_eq!(wants, [1 << 1 | 1 << 3 | 1 << 7]);
     // The younger time counts, and the older one never does.
-    network.ask(address(1), address(0), b"4", &Method::HandOn { key, value: b"aged", age: 36_000 });
-    network.ask(address(1), address(0), b"5", &Method::HandOn { key, value: b"young", age: 23 * 3600 });
+    network.ask(
+        address(1),
+        address(0),
+        b"4",
+        &Method::HandOn { key, value: b"aged", age: 36_000, life: None },
+    );
+    network.ask(
+        address(1),
+        address(0),
+        b"5",
+        &Method::HandOn { key, value: b"young", age: 23 * 3600, life: None },
+    );
     network.run(secs(5 * HOUR));
     assert_eq!(network.find_values(node, key).len(), 3);
     // What is too old is refused, in words.
     network.at(address(1)).received.clear();
-    network.ask(address(1), address(0), b"6", &Method::HandOn { key, value: b"x", age: day });
+    network.ask(address(1), address(0), b"6", &Method::HandOn { key, value: b"x", age: day, life: None });
     network.run(secs(10));
     let errors = network.at(address(1)).take(|message| match message {
         Message::Error(reply) => Some(reply.error.to_string()),
@@ -360,7 +370,7 @@ fn what_others_store_does_not_keep_a_node_from_renewing() {
     let (mut network, node, _, key) = among(8, Config { upkeep_rate: 100, ..Config::default() }, polite);
     for n in 0..1000u32 {
         let key = Id::of(&n.to_be_bytes());
-        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: b"x" });
+        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: b"x", life: None });
         network.run(ms(20));
     }
     publish(&mut network, node, key, b"value");

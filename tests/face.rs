@@ -7,7 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use khashmir::{Config, Contact, Id, Khashmir, NodeOptions, OperationError, StartError, StoreError};
+use khashmir::time::UnixTime;
+use khashmir::{
+    Config, Contact, Found, FoundNodes, Id, Khashmir, NodeOptions, OperationError, Receipt, StartError,
+    StoreError, StoreReply,
+};
 
 const HERE: &str = "127.0.0.1";
 /// A test that has not come to its end by then has failed.
@@ -69,8 +73,8 @@ fn what_was_stored_can_be_withdrawn() {
 fn two_nodes_store_and_find() {
     let (a, b) = pair();
     let key = Id::of(b"a key");
-    let accepted = a.put(key, "one").unwrap();
-    assert!(!accepted.is_empty());
+    let stored = a.put(key, "one").unwrap();
+    assert_eq!(stored.accepted().count(), 2);
     b.put(key, "two").unwrap();
     for k in [&a, &b] {
         let mut values = k.get(key).unwrap();
@@ -91,7 +95,7 @@ fn two_nodes_store_and_find() {
 }
 
 #[test]
-fn values_come_in_batches_and_end_with_none() {
+fn values_come_node_by_node_until_the_end() {
     let (a, b) = pair();
     let key = Id::of(b"several");
     for value in ["x", "y", "z"] {
@@ -100,17 +104,77 @@ fn values_come_in_batches_and_end_with_none() {
     let (sender, batches) = mpsc::channel();
     b.value_for_key(key, move |result| sender.send(result.unwrap()).unwrap());
     let mut values = Vec::new();
-    loop {
-        let batch = hear(&batches);
-        if batch.is_empty() {
-            break;
-        }
-        values.extend(batch);
+    while let Found::Values(found) = hear(&batches) {
+        values.extend(found.values);
     }
     values.sort();
     assert_eq!(values, [b"x", b"y", b"z"]);
     // The callback is dropped, and its channel with it: nothing comes after the end.
     assert!(batches.recv_timeout(PATIENCE).is_err());
+}
+
+#[test]
+fn blocking_forms_tell_as_much_as_callbacks() {
+    let (a, b) = pair();
+    let c = node();
+    let near = c.join(HERE, a.local_addr().port()).unwrap();
+    assert_eq!((near.nodes.len(), near.effort.answered, near.effort.failed), (2, 2, 0));
+    let key = Id::of(b"shared");
+    let stored = c.put(key, "value").unwrap();
+    assert_eq!((stored.needed, stored.receipts.len(), stored.accepted().count()), (3, 3, 3));
+    let addresses: Vec<SocketAddr> = stored.accepted().map(|holder| holder.addr).collect();
+    assert!([&a, &b, &c].iter().all(|node| addresses.contains(&node.local_addr())));
+    assert!(stored.until() > Some(UnixTime(1_700_000_000)));
+    // All three have it, and one brings it first.
+    let (found, end) = a.search(key);
+    assert_eq!(end.unwrap().effort.answered, 2);
+    let by: Vec<Contact> = found.iter().map(|found| found.by).collect();
+    assert!(by.len() == 3 && by[0] == contact(&a) && by.contains(&contact(&b)));
+    assert_eq!((&found[0].values[..], found[0].known), (&[b"value".to_vec()][..], 0));
+    assert!(found[1..].iter().all(|found| found.values.is_empty() && found.known == 1));
+
+    let (f, nodes) = told();
+    c.find_node(b.id(), f);
+    let nodes = hear(&nodes).unwrap();
+    assert!(nodes[0] == contact(&b) && nodes.effort.asked >= 1);
+}
+
+#[test]
+fn errors_say_what_happened() {
+    let alone = node();
+    let key = Id::of(b"a key");
+    assert_eq!(alone.get(key), Err(OperationError::NoContacts));
+    assert_eq!(alone.search(key), (vec![], Err(OperationError::NoContacts)));
+    let large = OperationError::ValueTooLarge { size: 70_000, limit: 64 * 1024 };
+    assert_eq!(alone.put(key, vec![7; 70_000]), Err(large));
+    for life in [Duration::ZERO, Duration::from_secs(25 * 3600)] {
+        let limit = Duration::from_secs(24 * 3600);
+        let wrong = OperationError::LifeOutOfBounds { life, limit };
+        assert_eq!(alone.with_life(life).put(key, "value"), Err(wrong));
+    }
+    let config = Arc::new(Config { max_stored_bytes: 10, ..Config::default() });
+    let full = Khashmir::with(HERE, 0, NodeOptions { config, ..options(None) }).unwrap();
+    let Err(OperationError::TooFew(stored)) = full.put(key, "value") else { panic!("there is no room") };
+    assert!(matches!(&stored.receipts[..], [Receipt { reply: StoreReply::Refused(_), .. }]), "{stored:?}");
+    // Somebody is known, and gone.
+    let (a, b) = pair();
+    a.close().unwrap();
+    let (f, close) = told();
+    b.find_close_nodes(f);
+    assert_eq!(hear(&close), Err(OperationError::NobodyAnswered { asked: 1 }));
+}
+
+#[test]
+fn a_value_with_a_life_of_its_own_is_not_renewed() {
+    let (a, b) = pair();
+    let brief = a.with_life(Duration::from_secs(60));
+    let key = Id::of(b"brief");
+    let stored = brief.put(key, "value").unwrap();
+    assert_eq!(stored.accepted().count(), 2);
+    assert_eq!(b.get(key).unwrap(), [b"value"]);
+    assert_eq!(a.stats().unwrap().values_published, 0);
+    a.put(key, "another").unwrap();
+    assert_eq!(a.stats().unwrap().values_published, 1, "only that clone is set so");
 }
 
 #[test]
@@ -201,6 +265,7 @@ fn blocking_calls_are_refused_on_the_loops_thread() {
     let refused = on_loop(&k, move || {
         [
             inner.get(Id::of(b"x")).map(drop),
+            inner.search(Id::of(b"x")).1.map(drop),
             inner.put(Id::of(b"x"), "y").map(drop),
             inner.join(HERE, 9).map(drop),
             inner.stats().map(drop),
@@ -209,7 +274,7 @@ fn blocking_calls_are_refused_on_the_loops_thread() {
             inner.close(),
         ]
     });
-    assert_eq!(refused, [const { Err(OperationError::WouldBlock) }; 7]);
+    assert_eq!(refused, [const { Err(OperationError::WouldBlock) }; 8]);
     assert!(on_loop(&k, || matches!(Khashmir::new(HERE, 0), Err(StartError::Loop(_)))));
     assert!(on_loop(&k, || matches!(khashmir::test_one(HERE, 0), Err(StartError::Loop(_)))));
     assert!(k.stats().is_ok());
@@ -224,7 +289,7 @@ fn a_callback_may_start_others_and_drop_nodes_its_own_too() {
     a.with_deadline(Duration::from_secs(1)).add_contact(HERE, addr.port(), move |result| {
         let report = |sender: &Sender<_>| {
             let sender = sender.clone();
-            move |result: Result<Vec<Contact>, _>| sender.send(result.map(drop)).unwrap()
+            move |result: Result<FoundNodes, _>| sender.send(result.map(drop)).unwrap()
         };
         inner.find_close_nodes(report(&sender)).cancel();
         inner.find_node(Id::of(b"x"), report(&sender));

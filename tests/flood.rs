@@ -142,12 +142,12 @@ impl Flood {
             let Happening::Operation { outcome, effort, .. } = happening else { continue };
             assert_eq!(effort.failed, 0, "a node did not answer: {outcome:?} {effort:?}");
             match outcome {
-                Outcome::Stored(holders) => {
-                    assert!(!holders.expect("to store").is_empty());
+                Outcome::Stored(stored) => {
+                    stored.expect("to store");
                     self.stored += 1;
                 }
-                Outcome::Values(values) => self.found += values.len() as u64,
-                Outcome::ValuesEnd(ended) => ended.expect("to search"),
+                Outcome::Values(found) => self.found += found.values.len() as u64,
+                Outcome::ValuesEnd(ended) => drop(ended.expect("to search")),
                 other => panic!("{other:?} {effort:?}"),
             }
         }
@@ -157,7 +157,7 @@ impl Flood {
     fn work(&mut self, number: u64) {
         let node = |number: u64| self.nodes[(number % NODES) as usize];
         let (stores, looks) = (node(number), node(number * 5 + 3));
-        self.sim.store_value(stores, key(number), value(number)).expect("a node");
+        self.sim.store_value(stores, key(number), value(number), None).expect("a node");
         if let Some(earlier) = number.checked_sub(5) {
             self.sim.find_values(looks, key(earlier)).expect("a node");
         }

@@ -72,8 +72,8 @@ fn work(nodes: &[&Khashmir; 2], done: &AtomicBool) -> u32 {
         }
         let [stores, gets] = if number % 2 == 0 { *nodes } else { [nodes[1], nodes[0]] };
         let (key, value) = (Id::of(&number.to_be_bytes()), number.to_string().into_bytes());
-        let holders = stores.put(key, value.clone()).expect("to store");
-        assert_eq!(holders.len(), 3, "all hold it, the one under attack among them");
+        let stored = stores.put(key, value.clone()).expect("to store");
+        assert_eq!(stored.accepted().count(), 3, "all hold it, the one under attack among them");
         assert_eq!(gets.get(key).expect("to search"), [value]);
     }
     unreachable!("numbers do not end")

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use khashmir::bencode::Encoder;
 use khashmir::krpc::message::{
-    self, Fault, Garbage, MAX_BODY, MAX_ERROR_TEXT, MAX_NODES, MAX_TID, Message, Method, Rejected, Response,
+    self, Fault, Garbage, MAX_BODY, MAX_ERROR_TEXT, MAX_NODES, MAX_TID, Message, Method, Page, Rejected,
+    Response, ValuesAnswer,
 };
 use khashmir::krpc::netstring::{self, TooLong};
 use khashmir::{Contact, Id};
@@ -67,8 +68,10 @@ fn samples() -> Vec<Vec<u8>> {
     for method in [
         Method::Ping,
         Method::FindNode { target: Id::new([7; 20]) },
-        Method::StoreValue { key: Id::new([8; 20]), value: b"a value" },
-        Method::FindValue { key: Id::new([9; 20]) },
+        Method::StoreValue { key: Id::new([8; 20]), value: b"a value", life: None },
+        Method::FindValue { key: Id::new([9; 20]), from: None },
+        Method::HandOn { key: Id::new([8; 20]), value: b"a value", age: 7, life: Some(9) },
+        Method::FindValue { key: Id::new([9; 20]), from: Page::new(&[10; 40]) },
     ] {
         let mut out = vec![];
         message::request(&mut out, TID, &me(), &method).expect("short enough");
@@ -82,6 +85,11 @@ fn samples() -> Vec<Vec<u8>> {
     add(&|out| message::response_empty(out, TID, &me()));
     add(&|out| message::response_nodes(out, TID, &me(), &[me(), longest()]));
     add(&|out| assert_eq!(message::response_values(out, TID, &me(), ["one", "", "three"]), 3));
+    add(&|out| message::response_stored(out, TID, &me(), 86_400));
+    add(&|out| {
+        let beside = ValuesAnswer { closer: &[longest()], more: Page::new(&[10; 40]) };
+        assert_eq!(message::response_page(out, TID, &me(), ["one"], beside), 1);
+    });
     add(&|out| message::error(out, TID, Fault::UNKNOWN_METHOD));
     add(&|out| message::error(out, TID, Fault::Text(b"too full")));
     samples.iter().map(|framed| body(framed).to_vec()).collect()
@@ -114,8 +122,8 @@ proptest! {
         let method = match which {
             0 => Method::Ping,
             1 => Method::FindNode { target: key },
-            2 => Method::StoreValue { key, value: &value },
-            _ => Method::FindValue { key },
+            2 => Method::StoreValue { key, value: &value, life: None },
+            _ => Method::FindValue { key, from: None },
         };
         let mut out = vec![];
         prop_assert_eq!(message::request(&mut out, &tid, &sender, &method), Ok(()));
@@ -231,7 +239,7 @@ fn a_message_is_at_most_99_999_bytes_long() {
     let request = |length: usize| {
         let mut out = b"before".to_vec();
         let value = vec![b'v'; length];
-        let method = Method::StoreValue { key: Id::new([1; 20]), value: &value };
+        let method = Method::StoreValue { key: Id::new([1; 20]), value: &value, life: None };
         let result = message::request(&mut out, TID, &me(), &method);
         (result, out.split_off(6))
     };
@@ -259,7 +267,7 @@ fn the_largest_value_fits_beside_anything() {
     let value = vec![b'v'; 99_000];
     let tid = [b't'; MAX_TID];
     let (mut request, mut response) = (vec![], vec![]);
-    let method = Method::StoreValue { key: Id::new([0xff; 20]), value: &value };
+    let method = Method::StoreValue { key: Id::new([0xff; 20]), value: &value, life: None };
     assert_eq!(message::request(&mut request, &tid, &longest(), &method), Ok(()));
     assert_eq!(message::response_values(&mut response, &tid, &longest(), [&value]), 1);
     assert!(request.len() <= WHOLE && response.len() <= WHOLE);

@@ -67,7 +67,7 @@ proptest! {
     fn values_handed_on_come_back(
         key in any::<[u8; 20]>(), value in vec(any::<u8>(), 0..2000), age in any::<u32>(),
     ) {
-        let sent = Method::HandOn { key: Id::new(key), value: &value, age };
+        let sent = Method::HandOn { key: Id::new(key), value: &value, age, life: None };
         let request = written(&sent);
         prop_assert_eq!(method(&request), Ok(sent));
     }
@@ -98,7 +98,7 @@ fn extensions_stand_where_peers_of_2003_do_not_look() {
         format!("d3:argd{sender}6:target20:{}e5:offer12:ddddddddaaaa3:req9:find_node{end}", "k".repeat(20))
     );
     assert_eq!(
-        shown(&Method::HandOn { key, value: b"v", age: 7 }),
+        shown(&Method::HandOn { key, value: b"v", age: 7, life: None }),
         format!("d3:agei7e3:argd3:key20:{}{sender}5:value1:ve3:req11:store_value{end}", "k".repeat(20))
     );
     let rsp = "3:tid20:tttttttttttttttttttt3:typ3:rspe";
@@ -147,7 +147,7 @@ fn what_is_malformed_is_refused_or_passed_over() {
 #[test]
 fn the_largest_value_fits_beside_its_age() {
     let (value, tid) = (vec![b'v'; 99_000], [b't'; MAX_TID]);
-    let sent = Method::HandOn { key: Id::new([0xff; 20]), value: &value, age: u32::MAX };
+    let sent = Method::HandOn { key: Id::new([0xff; 20]), value: &value, age: u32::MAX, life: None };
     let mut out = Vec::new();
     assert_eq!(message::request(&mut out, &tid, &me(), &sent), Ok(()));
     assert!(out.len() <= MAX_NETSTRING);

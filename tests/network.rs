@@ -67,9 +67,7 @@ fn lives(seed: u64, count: u32, bad: Badness, exact: bool) -> u64 {
     let mut values = Vec::new();
     for n in 0..8usize {
         let (key, value) = (Id::of(&[n as u8]), vec![n as u8; [1, 100, 5000, 65_536][n % 4]]);
-        let Outcome::Stored(Ok(holders)) = network.store(nodes[n * 5 % nodes.len()], key, &value) else {
-            panic!("value {n} is not stored")
-        };
+        let holders = network.holders(nodes[n * 5 % nodes.len()], key, &value);
         if exact {
             assert_eq!(holders, nearest(&network, &nodes, key, None, config.k));
         }
@@ -121,7 +119,7 @@ fn networks_of_one_two_and_three_keep_values() {
         let (mut network, nodes) = Network::joined(u64::from(count), count, &Config::default());
         let key = Id::of(b"key");
         let all = nearest(&network, &nodes, key, None, 8);
-        assert_eq!(network.store(nodes[0], key, b"value"), Outcome::Stored(Ok(all)));
+        assert_eq!(network.holders(nodes[0], key, b"value"), all);
         for &node in &nodes {
             assert_eq!(network.stats(node).values, 1);
             assert_eq!(network.find_values(node, key), [b"value"]);
@@ -165,9 +163,7 @@ fn nodes_that_have_just_joined_by_one_find_their_way() {
         begun.into_iter().for_each(|operation| drop(network.wait(operation)));
         for (n, &node) in nodes.iter().enumerate() {
             let key = Id::of(&[n as u8]);
-            let Outcome::Stored(Ok(holders)) = network.store(node, key, b"value") else {
-                panic!("not stored, seed {seed}")
-            };
+            let holders = network.holders(node, key, b"value");
             let mut ids: Vec<_> = nodes.iter().map(|&node| network.contact(node).id.distance(&key)).collect();
             ids.sort();
             let nearest = holders.iter().filter(|holder| holder.id.distance(&key) <= ids[7]).count();
@@ -272,7 +268,7 @@ fn lookups_over_ipv4_and_ipv6_go_side_by_side() {
             assert!(found.len() >= 7 && found.iter().filter(|c| c.addr != address(99)).count() >= 7);
             assert!(found.iter().all(|c| c.addr.is_ipv4() == network.address(nodes[0]).is_ipv4()));
         }
-        let Outcome::Stored(Ok(holders)) = network.store(both, key, b"value") else { panic!("not stored") };
+        let holders = network.holders(both, key, b"value");
         let over_ipv4 = holders.iter().filter(|holder| holder.addr.is_ipv4()).count();
         assert!((15..=17).contains(&holders.len()) && (7..=9).contains(&over_ipv4), "{holders:?}");
         for from in [old[7], new[7]] {
@@ -316,7 +312,7 @@ fn peers_are_told_an_address_that_they_can_use() {
         let peer = network.peer(address(2), Id::of(b"peer"), polite()).addr;
         network.introduce(node, peer);
         network.ask(peer, bound, b"1", &Method::Ping);
-        network.ask(peer, bound, b"2", &Method::FindValue { key: Id::of(b"x") });
+        network.ask(peer, bound, b"2", &Method::FindValue { key: Id::of(b"x"), from: None });
         network.run(secs(1));
         let hosts: Vec<_> = network.at(peer).received.iter().map(|(_, body)| sender_host(body)).collect();
         assert_eq!(hosts, [expected; 3], "bound to {local}");
@@ -380,9 +376,7 @@ fn unusual_settings_work() {
         let (mut network, nodes) = Network::joined(6, 16, &config);
         for n in 0..4 {
             let key = Id::of(&[n as u8]);
-            let Outcome::Stored(Ok(holders)) = network.store(nodes[n], key, &[7]) else {
-                panic!("not stored with k = {k}")
-            };
+            let holders = network.holders(nodes[n], key, &[7]);
             assert!((1..=k.min(16)).contains(&holders.len()));
             // With k = 1 a table knows too little to find the one holder for sure.
             assert!(k == 1 || network.find_values(nodes[n + 8], key) == [[7]], "k = {k}");

@@ -10,7 +10,7 @@ use khashmir::engine::Outcome;
 use khashmir::krpc::message::{self, Fault, Message, Method};
 use khashmir::krpc::netstring;
 use khashmir::random::{seed_from_number, seeded};
-use khashmir::{Config, Id, NodeKey, NodeOptions, OperationError};
+use khashmir::{Config, Id, NodeKey, NodeOptions};
 use network::*;
 use rand::RngExt;
 
@@ -131,7 +131,12 @@ fn a_full_key_and_a_full_store_are_refused() {
     let config = Config { max_values_per_key: 3, max_stored_bytes: 5000, ..Config::default() };
     let (mut network, node) = one_node(config);
     let mut store = |key: &[u8], value: &[u8]| {
-        network.ask(address(1), address(0), b"1", &Method::StoreValue { key: Id::of(key), value });
+        network.ask(
+            address(1),
+            address(0),
+            b"1",
+            &Method::StoreValue { key: Id::of(key), value, life: None },
+        );
         network.run(secs(1));
         answers(&mut network, 1)
     };
@@ -146,7 +151,7 @@ fn a_full_key_and_a_full_store_are_refused() {
     assert!(network.stats(node).value_bytes <= 5000);
 
     // Its own values are refused in the same way.
-    let operation = network.engine.store_value(network.now, node, Id::of(b"own"), vec![9; 3000], None);
+    let operation = network.engine.store_value(network.now, node, Id::of(b"own"), vec![9; 3000], None, None);
     assert!(matches!(network.wait(operation)[..], [Outcome::Stored(Err(_))]));
 }
 
@@ -157,14 +162,14 @@ fn every_value_of_a_key_is_given_out_in_time() {
     let key = Id::of(b"key");
     for n in 0..40u8 {
         let value = [vec![n], vec![7; 5000]].concat();
-        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: &value });
+        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: &value, life: None });
         network.run(secs(1));
     }
     assert_eq!(network.stats(node).values, 40);
     network.at(address(1)).received.clear();
     let mut seen = BTreeSet::new();
     for asked in 0..60 {
-        network.ask(address(1), address(0), b"1", &Method::FindValue { key });
+        network.ask(address(1), address(0), b"1", &Method::FindValue { key, from: None });
         network.run(secs(2));
         let received = std::mem::take(&mut network.at(address(1)).received);
         let [(_, body)] = &received[..] else { panic!("{} answers", received.len()) };
@@ -187,7 +192,12 @@ fn a_search_collects_what_the_nearest_nodes_hold() {
     holders.sort_by_key(|contact| contact.id.distance(&key));
     for (n, holder) in holders[..8].iter().enumerate() {
         for value in [b"all".to_vec(), vec![n as u8; 100], vec![b'p', n as u8 / 2]] {
-            network.ask(address(100), holder.addr, b"1", &Method::StoreValue { key, value: &value });
+            network.ask(
+                address(100),
+                holder.addr,
+                b"1",
+                &Method::StoreValue { key, value: &value, life: None },
+            );
         }
     }
     network.run(secs(2));
@@ -205,7 +215,7 @@ fn what_a_node_holds_itself_is_found_without_anybody() {
     let (mut network, node) = one_node(Config::default());
     let key = Id::of(b"key");
     for value in [b"one".as_slice(), b"two", b""] {
-        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value });
+        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value, life: None });
     }
     network.run(secs(1));
     network.dead.insert(address(1));
@@ -254,9 +264,12 @@ fn nothing_that_a_message_may_hold_does_harm() {
                     .expect("short"),
                 2 => message::request(&mut out, &tid, &sender, &Method::FindNode { target: id })
                     .expect("short"),
-                3..6 => message::request(&mut out, &tid, &sender, &Method::StoreValue { key, value })
+                3..6 => {
+                    message::request(&mut out, &tid, &sender, &Method::StoreValue { key, value, life: None })
+                        .expect("short")
+                }
+                6 => message::request(&mut out, &tid, &sender, &Method::FindValue { key, from: None })
                     .expect("short"),
-                6 => message::request(&mut out, &tid, &sender, &Method::FindValue { key }).expect("short"),
                 7 => message::response_nodes(&mut out, &tid, &sender, &[sender, sender]),
                 8 => drop(message::response_values(&mut out, &tid, &sender, [value])),
                 _ => message::error(&mut out, &tid, Fault::GENERAL),
@@ -312,7 +325,7 @@ fn a_promise_that_cannot_be_kept_is_not_made() {
             address(1),
             address(0),
             b"1",
-            &Method::StoreValue { key: Id::of(b"long"), value: &value },
+            &Method::StoreValue { key: Id::of(b"long"), value: &value, life: None },
         );
         network.run(ms(200));
     }
@@ -328,13 +341,18 @@ fn a_promise_that_cannot_be_kept_is_not_made() {
 
     // Two values are taken in the same turn; then the disk does not give the pages
     // with the long values, which are not in memory.
-    network.ask(address(1), address(0), b"2", &Method::StoreValue { key: Id::of(b"new"), value: b"new" });
+    network.ask(
+        address(1),
+        address(0),
+        b"2",
+        &Method::StoreValue { key: Id::of(b"new"), value: b"new", life: None },
+    );
     network.drain();
     network.now += ms(2);
-    network.ask(address(2), address(0), b"3", &Method::FindValue { key: Id::of(b"long") });
+    network.ask(address(2), address(0), b"3", &Method::FindValue { key: Id::of(b"long"), from: None });
     network.drain();
     network.now += ms(4);
-    let own = network.engine.store_value(network.now, node, Id::of(b"own"), b"own".to_vec(), None);
+    let own = network.engine.store_value(network.now, node, Id::of(b"own"), b"own".to_vec(), None, None);
     network.deliver();
     let whole = std::fs::read(&path).expect("a file");
     std::fs::write(&path, &whole[..8192]).expect("a file");
@@ -342,8 +360,7 @@ fn a_promise_that_cannot_be_kept_is_not_made() {
     network.deliver();
     network.drain();
     std::fs::write(&path, whole).expect("a file");
-    let refused = Outcome::Stored(Err(OperationError::TooFew { accepted: 0, needed: 1 }));
-    assert_eq!(network.wait(own), [refused]);
+    assert_eq!(too_few(&the_one(network.wait(own))), (0, 1));
     network.run(secs(2));
     assert_eq!(answers(&mut network, 1), ["this node cannot store values now"]);
     assert_eq!(answers(&mut network, 2), ["this node cannot read its values now"]);

@@ -117,9 +117,13 @@ fn two_nodes_keep_values_through_signals() {
     let mut a = Node::with_file(&file_a, &[]);
     let mut b = Node::with_file(&file_b, &[&a]);
     let stored = a.ask(&format!("store {KEY} 76616c7565"));
-    assert!(!stored["accepted"].as_array().unwrap().is_empty(), "{stored}");
+    assert!(stored["accepted"].as_u64() > Some(0), "{stored}");
     assert_eq!(b.get(KEY), ["76616c7565"]);
-    b.ask(&format!("store {KEY} 00ff"));
+    let stored = b.ask(&format!("store {KEY} 00ff"));
+    assert_eq!((&stored["accepted"], &stored["needed"]), (&2.into(), &2.into()), "{stored}");
+    let receipts = stored["receipts"].as_array().unwrap();
+    assert!(receipts.iter().all(|receipt| receipt["reply"] == "accepted" && receipt["until"].is_u64()));
+    assert!(receipts.iter().any(|receipt| receipt["address"] == *a.address && receipt["id"] == *a.id));
     assert_eq!(a.get(KEY), ["00ff", "76616c7565"]);
     assert_eq!(a.get(OTHER_KEY), [""; 0]);
 
@@ -129,6 +133,10 @@ fn two_nodes_keep_values_through_signals() {
     assert_eq!(found["nodes"][0]["address"], *b.address);
     let near = b.ask("closest");
     assert_eq!(near["nodes"][0]["id"], *a.id);
+    assert_eq!((&near["asked"], &near["answered"], &near["failed"]), (&1.into(), &1.into(), &0.into()));
+    let found = b.ask(&format!("get {KEY}"));
+    assert_eq!(found["by"][0]["id"], *b.id);
+    assert_eq!(found["by"][1]["known"], 2, "the other has no other values: {found}");
     assert_eq!(b.ask("table")["contacts"][0]["address"], *a.address);
     assert_eq!(b.ask("stats")["contacts"], 1);
 
@@ -206,6 +214,34 @@ fn a_bad_command_gets_an_error_and_changes_nothing() {
     assert_eq!(node.ask("stats")["values"], 0);
     drop(node.input.take());
     node.ends();
+}
+
+#[test]
+fn errors_have_a_kind_and_receipts() {
+    let mut node = Node::start("127.0.0.1:0", &[]);
+    let kind = |answer: &Value| answer["kind"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
+    assert_eq!(kind(&node.ask(&format!("get {KEY}"))), "no_contacts");
+    assert_eq!(kind(&node.ask(&format!("find {KEY}"))), "no_contacts");
+    assert_eq!(kind(&node.ask("closest")), "no_contacts");
+    assert_eq!(kind(&node.ask("contact no-such-host.invalid 4711")), "resolve");
+    let large = node.ask(&format!("store {KEY} {}", "aa".repeat(64 * 1024 + 1)));
+    assert_eq!((kind(&large).as_str(), &large["key"]), ("value_too_large", &KEY.into()));
+    assert_eq!(kind(&node.ask(&format!("store {KEY} aa 0"))), "life_out_of_bounds");
+    assert!(error(&node.ask(&format!("store {KEY} aa soon"))).contains("seconds"));
+    // Somebody is known, but not there any more.
+    let other = Node::start("127.0.0.1:0", &[]);
+    node.ask(&format!("contact {}", other.address.replace(':', " ")));
+    assert_eq!(node.ask(&format!("store {KEY} aa 60"))["accepted"], 2);
+    assert_eq!(node.ask(&format!("withdraw {KEY} aa"))["withdrawn"], false, "it was not renewed");
+    assert_eq!(node.ask(&format!("store {KEY} aa"))["accepted"], 2);
+    assert_eq!(node.ask(&format!("withdraw {KEY} aa"))["withdrawn"], true);
+    drop(other);
+    let few = node.ask(&format!("store {KEY} bb"));
+    assert_eq!(kind(&few), "too_few");
+    assert_eq!((&few["accepted"], &few["needed"]), (&1.into(), &2.into()), "{few}");
+    assert_eq!((&few["receipts"][0]["id"], &few["answered"]), (&node.id.as_str().into(), &0.into()));
+    let own = node.ask(&format!("get {KEY}"));
+    assert_eq!((kind(&own).as_str(), own["values"].as_array().unwrap().len()), ("nobody_answered", 2));
 }
 
 #[test]

@@ -22,12 +22,15 @@ fn hundreds_of_large_values_are_stored_at_once() {
     let begun: Vec<_> = (0..200u32)
         .map(|n| {
             let key = Id::of(&n.to_be_bytes());
-            network.engine.store_value(network.now, nodes[0], key, value(n), Some(secs(600)))
+            network.engine.store_value(network.now, nodes[0], key, value(n), None, Some(secs(600)))
         })
         .collect();
     for operation in begun {
         let outcome = the_one(network.wait(operation));
-        assert!(matches!(&outcome, Outcome::Stored(Ok(holders)) if holders.len() == 8), "{outcome:?}");
+        assert!(
+            matches!(&outcome, Outcome::Stored(Ok(stored)) if stored.accepted().count() == 8),
+            "{outcome:?}"
+        );
     }
     let stats = network.stats(nodes[0]);
     assert_eq!(stats.calls_failed, 0, "{stats:?}");
@@ -40,12 +43,10 @@ fn a_node_that_is_cut_off_does_not_say_that_a_value_is_stored() {
         let address = network.address(node);
         network.dead.insert(address);
     }
-    let few = Outcome::Stored(Err(OperationError::TooFew { accepted: 1, needed: 2 }));
-    assert_eq!(network.store(nodes[0], Id::of(b"key"), b"value"), few);
+    assert_eq!(too_few(&network.store(nodes[0], Id::of(b"key"), b"value")), (1, 2));
     // One that is alone, and knows it, is all there is.
     let alone = network.node(address(99), Config::default());
-    let stored = Outcome::Stored(Ok(vec![network.contact(alone)]));
-    assert_eq!(network.store(alone, Id::of(b"key"), b"value"), stored);
+    assert_eq!(network.holders(alone, Id::of(b"key"), b"value"), [network.contact(alone)]);
 }
 
 /// Refuses to store, and is polite otherwise.
@@ -64,7 +65,7 @@ fn a_store_says_who_took_the_value() {
     let (mut network, nodes) = Network::joined(1, 30, &Config::default());
     for n in 0..30u8 {
         let key = Id::of(&[n]);
-        let Outcome::Stored(Ok(holders)) = network.store(nodes[0], key, &[n]) else { panic!("not stored") };
+        let holders = network.holders(nodes[0], key, &[n]);
         let mut best: Vec<_> = nodes.iter().map(|&node| network.contact(node)).collect();
         best.sort_by_key(|contact| contact.id.distance(&key));
         assert_eq!(holders, best[..8], "the storing node itself is one of them, if it is near");
@@ -88,17 +89,16 @@ fn a_store_fails_when_fewer_take_the_value_than_must() {
             peer
         })
         .collect();
-    let few = Outcome::Stored(Err(OperationError::TooFew { accepted: 2, needed: 3 }));
-    assert_eq!(network.store(node, key, b"value"), few);
+    assert_eq!(too_few(&network.store(node, key, b"value")), (2, 3));
     network.at(address(4)).habit = polite();
     assert_eq!(
-        network.store(node, key, b"value"),
-        Outcome::Stored(Ok(vec![peers[0], peers[1], peers[3]])),
+        network.holders(node, key, b"value"),
+        [peers[0], peers[1], peers[3]],
         "it has all of the four nearest asked, and no fifth"
     );
     // Silence is a refusal.
     network.at(address(1)).habit = silent_on_store();
-    assert_eq!(network.store(node, key, b"value"), few);
+    assert_eq!(too_few(&network.store(node, key, b"value")), (2, 3));
 }
 
 /// Answers everything but a store.
@@ -121,10 +121,7 @@ fn values_of_the_wrong_size_are_refused_at_once() {
         Outcome::Stored(Err(OperationError::ValueEmpty))
     );
     assert_eq!(network.sent, before);
-    let Outcome::Stored(Ok(holders)) = network.store(nodes[0], Id::of(b"key"), &[7; 99_000]) else {
-        panic!("not stored")
-    };
-    assert_eq!(holders.len(), 2);
+    assert_eq!(network.holders(nodes[0], Id::of(b"key"), &[7; 99_000]).len(), 2);
     network.remove(nodes[0]);
     assert_eq!(network.find_values(nodes[1], Id::of(b"key")), [[7; 99_000]]);
 }
@@ -138,7 +135,7 @@ fn the_largest_value_is_found() {
         &Config { max_value_size: 99_000, k: 1, store_redundancy: 1, ..Config::default() },
     );
     let key = network.contact(nodes[1]).id;
-    assert!(matches!(network.store(nodes[0], key, &[7; 99_000]), Outcome::Stored(Ok(h)) if h.len() == 1));
+    assert_eq!(network.holders(nodes[0], key, &[7; 99_000]).len(), 1);
     assert_eq!(network.stats(nodes[1]).values, 1);
     assert_eq!(network.find_values(nodes[0], key), [[7; 99_000]]);
 }
@@ -156,7 +153,7 @@ fn deadlines_end_operations() {
         engine.find_close_nodes(now, node, limit),
         engine.find_node(now, node, Id::of(b"x"), limit),
         engine.find_values(now, node, Id::of(b"x"), limit),
-        engine.store_value(now, node, Id::of(b"x"), b"x".to_vec(), limit),
+        engine.store_value(now, node, Id::of(b"x"), b"x".to_vec(), None, limit),
         engine.find_node(now, node, Id::of(b"x"), Some(ms(0))),
     ];
     network.run(ms(102));
@@ -193,7 +190,7 @@ fn cancelled_operations_end_once() {
             engine.add_contact(now, node, address(1), None),
             engine.find_node(now, node, Id::of(&[wait as u8]), None),
             engine.find_values(now, node, Id::of(&[wait as u8]), None),
-            engine.store_value(now, node, Id::of(&[wait as u8]), b"x".to_vec(), None),
+            engine.store_value(now, node, Id::of(&[wait as u8]), b"x".to_vec(), None, None),
         ];
         if wait > 0 {
             network.run(ms(wait));
@@ -235,7 +232,7 @@ fn every_operation_ends_once() {
                 0..4 => begun.push(engine.add_contact(now, node, address(rng.random_range(0..30)), limit)),
                 4..8 => begun.push(engine.find_close_nodes(now, node, limit)),
                 8..12 => begun.push(engine.find_values(now, node, key, limit)),
-                12..16 => begun.push(engine.store_value(now, node, key, vec![step as u8; 300], limit)),
+                12..16 => begun.push(engine.store_value(now, node, key, vec![step as u8; 300], None, limit)),
                 16..18 if !begun.is_empty() => {
                     engine.cancel(now, begun[rng.random_range(0..begun.len())]);
                 }
@@ -287,7 +284,8 @@ fn keys_of_what_is_gone_name_nothing() {
     assert_eq!(engine.poll_transmit(now, old, &mut Vec::new()), None);
     let late = engine.find_values(now, old, Id::of(b"x"), None);
     assert_eq!(network.wait(late), [Outcome::ValuesEnd(Err(OperationError::Closed))]);
-    assert!(matches!(network.wait(running)[..], [Outcome::Nodes(Ok(_))]));
+    let alone = Outcome::Nodes(Err(OperationError::NoContacts));
+    assert_eq!(network.wait(running), [alone], "it is another's, which knows nobody");
 }
 
 /// However many refreshes wait when the last contact turns out to be dead: they
@@ -341,7 +339,7 @@ fn a_late_answer_to_the_search_is_not_taken_for_a_stored_value() {
     network.introduce(node, address(1));
     network.introduce(node, address(3));
     network.at(address(1)).received.clear();
-    let operation = network.engine.store_value(network.now, node, key, b"value".to_vec(), None);
+    let operation = network.engine.store_value(network.now, node, key, b"value".to_vec(), None, None);
     let asks_to_store = |message: &Message<'_>| match message {
         Message::Request(Request { method: Method::StoreValue { .. }, .. }) => Some(()),
         _ => None,
@@ -361,7 +359,5 @@ fn a_late_answer_to_the_search_is_not_taken_for_a_stored_value() {
     let mut answer = Vec::new();
     message::response_nodes(&mut answer, &tids[0], &first, &[]);
     network.say(address(1), address(0), &answer);
-    let outcome = the_one(network.wait(operation));
-    let too_few = Outcome::Stored(Err(OperationError::TooFew { accepted: 2, needed: 3 }));
-    assert_eq!(outcome, too_few);
+    assert_eq!(too_few(&the_one(network.wait(operation))), (2, 3));
 }

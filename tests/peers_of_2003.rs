@@ -104,7 +104,7 @@ fn close_nodes_are_found_through_a_peer_that_knows_us() {
     engine.find_close_nodes(now, node, None);
     drain(&mut engine, node, addr, &mut peers);
     let found = std::iter::from_fn(|| engine.poll_event()).find_map(|event| match event {
-        Event::Operation { outcome: Outcome::Nodes(result), .. } => Some(result.unwrap()),
+        Event::Operation { outcome: Outcome::Nodes(result), .. } => Some(result.unwrap().nodes),
         Event::Operation { .. } => None,
     });
     let mut expected = contacts.clone();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use khashmir::random::seed_from_number;
 use khashmir::reactor::{Gone, Reactor};
 use khashmir::{Config, Contact, Id, NodeKey, NodeOptions, OperationError, StartError};
+use khashmir::{Effort, Found, FoundNodes, FoundValues, OperationKey, Search, Stored};
 
 const MS: Duration = Duration::from_millis(1);
 /// A test that has not come to its end by then has failed.
@@ -253,10 +254,10 @@ fn nodes_meet_store_and_find() {
     #[derive(Default)]
     struct Seen {
         contact: Option<Contact>,
-        close: Option<Vec<Contact>>,
-        found: Option<Vec<Contact>>,
-        stored: Option<Vec<Contact>>,
-        batches: Vec<Vec<Vec<u8>>>,
+        close: Option<FoundNodes>,
+        found: Option<FoundNodes>,
+        stored: Option<Stored>,
+        steps: Vec<Found>,
     }
     let mut reactor = Reactor::<Seen>::with_seed(seed_from_number(1)).unwrap();
     let mut seen = Seen::default();
@@ -269,21 +270,30 @@ fn nodes_meet_store_and_find() {
         reactor.find_close_nodes(b, None, move |reactor, seen, result| {
             seen.close = Some(result.unwrap());
             reactor.find_node(b, contact_a.id, None, |_, seen, result| seen.found = Some(result.unwrap()));
-            reactor.store_value(b, key, b"value".to_vec(), None, move |reactor, seen, result| {
+            reactor.store_value(b, key, b"value".to_vec(), None, None, move |reactor, seen, result| {
                 seen.stored = Some(result.unwrap());
-                reactor.find_values(a, key, None, |_, seen, batch| seen.batches.push(batch.unwrap()));
+                reactor.find_values(a, key, None, |_, seen, step| seen.steps.push(step.unwrap()));
             });
         });
     });
     turn_until(&mut reactor, &mut seen, |seen| {
-        seen.found.is_some() && seen.batches.last().is_some_and(Vec::is_empty)
+        seen.found.is_some() && matches!(seen.steps.last(), Some(Found::End(_)))
     });
     assert_eq!(seen.contact, Some(contact_a));
     assert!(seen.close.unwrap().contains(&contact_a));
     assert_eq!(seen.found.unwrap().first(), Some(&contact_a));
-    assert!(!seen.stored.unwrap().is_empty());
-    assert_eq!(seen.batches.concat(), [b"value"]);
-    assert_eq!(seen.batches.iter().filter(|batch| batch.is_empty()).count(), 1);
+    assert_eq!(seen.stored.unwrap().accepted().count(), 2);
+    // Both hold it: the one that searches tells of its own first.
+    let found = |by, values: &[&[u8]], known| {
+        let values = values.iter().map(|value| value.to_vec()).collect();
+        Found::Values(FoundValues { by, values, known })
+    };
+    let expected = [found(contact_a, &[b"value"], 0), found(contact_b, &[], 1)];
+    assert_eq!(seen.steps[..2], expected);
+    assert!(matches!(
+        seen.steps[2..],
+        [Found::End(Search { effort: Effort { answered: 1, failed: 0, .. } })]
+    ));
     assert!(reactor.contacts(a).iter().any(|known| known.contact == contact_b));
     let stats = reactor.stats(b).unwrap();
     assert!(stats.packets_out > 0 && stats.bytes_in > 0 && stats.contacts == 1);
@@ -347,6 +357,46 @@ fn a_closure_may_start_and_cancel_operations_and_drop_nodes_its_own_too() {
         ("own node's", closed()),
     ];
     assert_eq!(seen.outcomes, expected);
+}
+
+#[test]
+fn a_search_may_be_ended_by_its_own_closure() {
+    type Steps = (Option<OperationKey>, Vec<Result<Found, OperationError>>);
+    let mut reactor = Reactor::<Steps>::with_seed(seed_from_number(3)).unwrap();
+    let mut seen = Steps::default();
+    let (a, b) = (listen(&mut reactor), listen(&mut reactor));
+    let addr_b = reactor.local_addr(b).unwrap();
+    let key = Id::of(b"key");
+    reactor.add_contact(a, addr_b, None, move |reactor, _, _| {
+        reactor.store_value(
+            a,
+            key,
+            b"value".to_vec(),
+            None,
+            None,
+            move |reactor, seen: &mut Steps, stored| {
+                assert_eq!(stored.unwrap().accepted().count(), 2);
+                let search = reactor.find_values(a, key, None, move |reactor, (search, steps), step| {
+                    if matches!(step, Ok(Found::Values(_))) {
+                        // It is told of more than this, if the engine had it before: no further end.
+                        reactor.cancel(search.unwrap());
+                        reactor.store_value(a, key, b"more".to_vec(), None, None, |_, _, _| ());
+                    }
+                    steps.push(step);
+                });
+                seen.0 = Some(search);
+            },
+        );
+    });
+    turn_until(&mut reactor, &mut seen, |(_, steps)| steps.last().is_some_and(Result::is_err));
+    for _ in 0..3 {
+        reactor.turn(&mut seen, Some(Duration::ZERO)).unwrap();
+    }
+    let [Ok(Found::Values(first)), .., Err(OperationError::Cancelled)] = &seen.1[..] else {
+        panic!("{:?}", seen.1)
+    };
+    assert_eq!(first.values, [b"value"]);
+    assert_eq!(seen.1.iter().filter(|step| !matches!(step, Ok(Found::Values(_)))).count(), 1);
 }
 
 #[test]

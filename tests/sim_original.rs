@@ -175,17 +175,17 @@ fn values_go_after_a_day() {
     let mut caller = Caller::new(Id::of(b"caller"));
     let key = Id::of(b"key");
     for value in [&b"first"[..], b"second", b""] {
-        caller.request(&Method::StoreValue { key, value }).unwrap();
+        caller.request(&Method::StoreValue { key, value, life: None }).unwrap();
     }
     let values = |caller: &mut Caller| {
-        let answer = caller.request(&Method::FindValue { key }).unwrap();
+        let answer = caller.request(&Method::FindValue { key, from: None }).unwrap();
         let Ok(Message::Response(response)) = Message::parse(&answer) else { panic!() };
         assert!(response.values().is_some() != response.nodes().is_some());
         response.values().map(|values| values.map(<[u8]>::to_vec).collect::<Vec<_>>()).unwrap_or_default()
     };
     assert_eq!(values(&mut caller), [&b"first"[..], b"second", b""]);
     caller.run(secs(12 * 3600));
-    caller.request(&Method::StoreValue { key, value: b"first" }).unwrap();
+    caller.request(&Method::StoreValue { key, value: b"first", life: None }).unwrap();
     caller.run(secs(12 * 3600 - 60));
     assert_eq!(values(&mut caller).len(), 3);
     // It looks once an hour.

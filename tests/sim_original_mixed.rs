@@ -47,7 +47,7 @@ impl Mixed {
         loop {
             match self.sim.next(far).expect("an end") {
                 Happening::Operation { operation: of, outcome, .. } if of == operation => match outcome {
-                    engine::Outcome::Values(values) => found.extend(values),
+                    engine::Outcome::Values(brought) => found.extend(brought.values),
                     _ => return found,
                 },
                 _ => {}
@@ -56,7 +56,7 @@ impl Mixed {
     }
 
     fn ours_store(&mut self, host: Host, key: Id, value: Vec<u8>) -> bool {
-        let operation = self.sim.store_value(host, key, value).unwrap();
+        let operation = self.sim.store_value(host, key, value, None).unwrap();
         let far = self.sim.now() + secs(600);
         loop {
             if let Happening::Operation { operation: of, outcome, .. } = self.sim.next(far).expect("an end")

@@ -35,7 +35,7 @@ fn a_forged_sender_gets_little() {
     network.peer(address(1), Id::of(b"keeper"), polite());
     let key = Id::of(b"key");
     for value in [[1; 60_000], [2; 60_000]] {
-        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: &value });
+        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: &value, life: None });
         network.run(secs(10));
     }
     network.dead.insert(address(1));
@@ -45,7 +45,7 @@ fn a_forged_sender_gets_little() {
         network.deaf.insert(address(victim));
         let before = network.stats(node);
         for _ in 0..8 {
-            network.ask(address(victim), address(0), b"1", &Method::FindValue { key });
+            network.ask(address(victim), address(0), b"1", &Method::FindValue { key, from: None });
             network.run(secs(4));
         }
         network.run(secs(60));
@@ -65,7 +65,7 @@ fn a_value_from_an_unproven_sender_is_refused() {
         if forged {
             network.deaf.insert(address(1));
         }
-        let method = Method::StoreValue { key: Id::of(b"key"), value: b"value" };
+        let method = Method::StoreValue { key: Id::of(b"key"), value: b"value", life: None };
         let mut bytes = Vec::new();
         message::request(&mut bytes, b"1", &peer, &method).expect("short");
         network.say(address(1), address(0), &bytes);
@@ -86,7 +86,7 @@ fn a_value_from_an_unproven_sender_is_refused() {
 #[test]
 fn a_value_does_not_go_out_before_its_holder_has_shown_itself() {
     let (mut network, node) = one_node(Config::default());
-    let method = Method::StoreValue { key: Id::of(b"key"), value: &[0x55; 1000] };
+    let method = Method::StoreValue { key: Id::of(b"key"), value: &[0x55; 1000], life: None };
     network.dead.insert(address(0));
     network.peer(address(1), Id::of(b"peer"), polite());
     network.ask(address(1), address(0), b"1", &method);
@@ -133,7 +133,7 @@ fn peers_that_take_no_answers_do_not_silence_a_node_for_others() {
     let (mut network, node) = one_node(config);
     let key = Id::of(b"key");
     network.peer(address(1), Id::of(b"keeper"), polite());
-    network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: &[1; 60_000] });
+    network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: &[1; 60_000], life: None });
     network.run(secs(10));
     for greedy in 2..10 {
         network.peer(address(greedy), Id::of(&[greedy as u8]), polite());
@@ -141,7 +141,7 @@ fn peers_that_take_no_answers_do_not_silence_a_node_for_others() {
     }
     for _ in 0..4 {
         for greedy in 2..10 {
-            network.ask(address(greedy), address(0), b"2", &Method::FindValue { key });
+            network.ask(address(greedy), address(0), b"2", &Method::FindValue { key, from: None });
             network.deaf.insert(address(greedy));
         }
     }
@@ -177,7 +177,12 @@ fn messages_without_an_end_do_not_keep_others_out() {
             network.say(address(hog), address(0), b"x");
         }
         let key = Id::of(&[n]);
-        network.ask(address(1), address(0), &[n + 1], &Method::StoreValue { key, value: &[n; 60_000] });
+        network.ask(
+            address(1),
+            address(0),
+            &[n + 1],
+            &Method::StoreValue { key, value: &[n; 60_000], life: None },
+        );
         network.run(secs(2));
     }
     assert_eq!(network.stats(node).values, 5);
@@ -192,14 +197,14 @@ fn a_key_with_megabytes_is_not_read_whole() {
     let key = Id::of(b"key");
     for n in 0..200u32 {
         let value = n.to_be_bytes().repeat(16_000);
-        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: &value });
+        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value: &value, life: None });
         network.run(secs(1));
     }
     assert_eq!(network.stats(node).values, 200);
     network.at(address(1)).received.clear();
     for _ in 0..20 {
         for _ in 0..10 {
-            network.ask(address(1), address(0), b"1", &Method::FindValue { key });
+            network.ask(address(1), address(0), b"1", &Method::FindValue { key, from: None });
         }
         network.run(ms(10));
         // At most what one peer may leave unconfirmed, and one answer.

@@ -24,14 +24,14 @@ fn alone() -> (Network, NodeKey) {
 
 /// A foreign peer stores a value.
 fn give(network: &mut Network, key: &[u8], value: &[u8]) {
-    network.ask(address(1), address(0), b"1", &Method::StoreValue { key: Id::of(key), value });
+    network.ask(address(1), address(0), b"1", &Method::StoreValue { key: Id::of(key), value, life: None });
     network.run(secs(12));
 }
 
 /// What a foreign peer is told to be there.
 fn told(network: &mut Network, key: &[u8]) -> Vec<Vec<u8>> {
     network.at(address(1)).received.clear();
-    network.ask(address(1), address(0), b"1", &Method::FindValue { key: Id::of(key) });
+    network.ask(address(1), address(0), b"1", &Method::FindValue { key: Id::of(key), from: None });
     network.run(secs(12));
     let mut answers = network.at(address(1)).take(|message| match message {
         Message::Response(response) => {
@@ -78,7 +78,7 @@ fn what_expired_while_a_node_was_away_goes_after_fifteen_seconds() {
             address(1),
             address(0),
             b"1",
-            &Method::StoreValue { key: Id::of(&n.to_be_bytes()), value: b"x" },
+            &Method::StoreValue { key: Id::of(&n.to_be_bytes()), value: b"x", life: None },
         );
         if n % 100 == 0 {
             network.run(secs(1));
@@ -237,7 +237,7 @@ fn values_in_a_file_outlive_the_node() {
     network.introduce(node, address(0));
     network.run(secs(1));
     let key = Id::of(b"key");
-    assert!(matches!(network.store(nodes[0], key, b"value"), Outcome::Stored(Ok(h)) if h.len() == 4));
+    assert_eq!(network.holders(nodes[0], key, b"value").len(), 4);
     network.remove(node);
     for &other in &nodes {
         network.remove(other);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use khashmir::reactor::Reactor;
-use khashmir::{Config, Contact, Id, NodeKey, NodeOptions, OperationError};
+use khashmir::{Config, Contact, Found, Id, NodeKey, NodeOptions, OperationError};
 
 use crate::show::{Progress, Show};
 
@@ -219,15 +219,15 @@ impl Network {
             }
             Job::Store { from, key, value } => {
                 let (node, _) = self.peers[from];
-                reactor.store_value(node, key, value, None, move |_, outcomes, result| {
-                    outcomes.add(&what, started, failure(result, |nodes| !nodes.is_empty()));
+                reactor.store_value(node, key, value, None, None, move |_, outcomes, result| {
+                    outcomes.add(&what, started, failure(result, |_| true));
                 });
             }
             Job::Get { from, key, value } => {
                 let (node, _) = self.peers[from];
                 let mut found = false;
                 reactor.find_values(node, key, None, move |_, outcomes, result| match result {
-                    Ok(values) if !values.is_empty() => found |= values.contains(&value),
+                    Ok(Found::Values(brought)) => found |= brought.values.contains(&value),
                     last => outcomes.add(&what, started, failure(last, |_| found)),
                 });
             }

@@ -1,31 +1,49 @@
 //! The commands: how they are read, done and answered.
 
 use std::str::FromStr;
+use std::time::Duration;
 
-use khashmir::{Contact, ContactInfo, Id, Khashmir, Operation, OperationError, Stats};
+use khashmir::{
+    Contact, ContactInfo, Effort, Found, FoundValues, Id, Khashmir, Operation, OperationError, Receipt,
+    Stats, StoreReply, Stored,
+};
 use serde_json::{Value, json};
 
 pub const HELP: &str = "\
 Commands, one a line, and the keys of their answers besides \"command\":
   contact HOST PORT      ask the node there who it is, and keep it as a contact
                          (id, address)
-  closest                look for the nodes nearest to this one (nodes)
-  find HEXID             look for a node (found, nodes: nearest first)
-  store HEXKEY HEXVALUE  store a value beside others of that key (accepted: by
-                         which nodes)
-  get HEXKEY             look for the values of a key (values)
+  closest                look for the nodes nearest to this one (nodes; hops,
+                         asked, answered, failed: what it took)
+  find HEXID             look for a node (found, nodes: nearest first; what it
+                         took)
+  store HEXKEY HEXVALUE [SECONDS]
+                         store a value beside others of that key, and again
+                         every hour; or once, for so long (accepted: by how many
+                         nodes, needed: how many had to, until, receipts: what
+                         each said, reply and until, reason or nothing; what
+                         finding them took)
+  withdraw HEXKEY HEXVALUE
+                         store a value no more: in time it is forgotten
+                         (withdrawn: false if it was not this node's)
+  get HEXKEY             look for the values of a key (values, by: which node
+                         brought which, and known: how many more that others had
+                         brought before; what it took)
   table                  show the contacts that it has (contacts)
   stats                  show its counters
   help                   show this
   quit                   save and leave, as the end of the input does
-Ids and keys are 40 hexadecimal digits, values any even number of them. An answer
-with the key \"error\" says why a command could not be read or done.";
+Ids and keys are 40 hexadecimal digits, values any even number of them; until is in
+seconds since 1970. An answer with the key \"error\" says why a command could not be
+read or done; if it was the node that could not, \"kind\" says so in one word, and too
+few that took a value have left their receipts.";
 
 pub enum Command {
     Contact { host: String, port: u16 },
     Closest,
     Find { id: Id },
-    Store { key: Id, value: Vec<u8> },
+    Store { key: Id, value: Vec<u8>, life: Option<Duration> },
+    Withdraw { key: Id, value: Vec<u8> },
     Get { key: Id },
     Table,
     Stats,
@@ -47,7 +65,13 @@ impl FromStr for Command {
             }
             ["closest"] => Command::Closest,
             ["find", target] => Command::Find { id: id(target)? },
-            ["store", key, value] => Command::Store { key: id(key)?, value: from_hex(value)? },
+            ["store", key, value] => Command::Store { key: id(key)?, value: from_hex(value)?, life: None },
+            ["store", key, value, seconds] => {
+                let seconds = seconds.parse().map_err(|_| "a life is a whole number of seconds")?;
+                let life = Some(Duration::from_secs(seconds));
+                Command::Store { key: id(key)?, value: from_hex(value)?, life }
+            }
+            ["withdraw", key, value] => Command::Withdraw { key: id(key)?, value: from_hex(value)? },
             ["get", key] => Command::Get { key: id(key)? },
             ["table"] => Command::Table,
             ["stats"] => Command::Stats,
@@ -78,33 +102,40 @@ impl Command {
                 answer(outcome("contact", result.map(|contact| contact_json(&contact))));
             })),
             Command::Closest => Some(node.find_close_nodes(move |result| {
-                answer(outcome("closest", result.map(|nodes| json!({"nodes": list(&nodes)}))));
+                answer(outcome("closest", result.map(|found| with(found_json(&found), found.effort))));
             })),
             Command::Find { id } => Some(node.find_node(id, move |result| {
-                let nodes = result.map(|nodes| {
-                    let found = nodes.first().is_some_and(|first| first.id == id);
-                    json!({"id": id.to_string(), "found": found, "nodes": list(&nodes)})
+                let found = result.map(|nodes| {
+                    let mut found = with(found_json(&nodes), nodes.effort);
+                    found["id"] = id.to_string().into();
+                    found["found"] = nodes.first().is_some_and(|first| first.id == id).into();
+                    found
                 });
-                answer(outcome("find", nodes));
+                answer(outcome("find", found));
             })),
-            Command::Store { key, value } => Some(node.store_value_for_key(key, value, move |result| {
-                let accepted = |nodes: Vec<_>| json!({"key": key.to_string(), "accepted": list(&nodes)});
-                answer(outcome("store", result.map(accepted)));
-            })),
+            Command::Store { key, value, life } => {
+                let node = life.map_or_else(|| node.clone(), |life| node.with_life(life));
+                Some(node.store_value_for_key(key, value, move |result| {
+                    let mut answered = outcome("store", result.map(|stored| stored_json(&stored)));
+                    answered["key"] = key.to_string().into();
+                    answer(answered);
+                }))
+            }
+            Command::Withdraw { key, value } => {
+                let withdrawn = |was: bool| json!({"key": key.to_string(), "withdrawn": was});
+                answer(outcome("withdraw", node.withdraw(key, value).map(withdrawn)));
+                None
+            }
             Command::Get { key } => {
-                let (mut found, mut answer) = (Vec::new(), Some(answer));
-                Some(node.value_for_key(key, move |result| match result {
-                    Ok(values) if !values.is_empty() => found.extend(values),
-                    last => {
-                        // What came before its time was up is an answer too.
-                        let last = if found.is_empty() { last } else { Ok(std::mem::take(&mut found)) };
-                        let values = last.map(|values| {
-                            let values: Vec<_> = values.iter().map(|value| to_hex(value)).collect();
-                            json!({"key": key.to_string(), "values": values})
-                        });
-                        if let Some(answer) = answer.take() {
-                            answer(outcome("get", values));
-                        }
+                let (mut by, mut answer) = (Vec::new(), Some(answer));
+                Some(node.value_for_key(key, move |result| {
+                    let end = match result {
+                        Ok(Found::Values(found)) => return by.push(found),
+                        Ok(Found::End(search)) => Ok(search.effort),
+                        Err(error) => Err(error),
+                    };
+                    if let Some(answer) = answer.take() {
+                        answer(got("get", key, &by, end));
                     }
                 }))
             }
@@ -132,13 +163,99 @@ impl Command {
 
 /// The answer to the command `name`: what it brought, or why it did not.
 fn outcome(name: &str, result: Result<Value, OperationError>) -> Value {
-    let mut answer = result.unwrap_or_else(|e| json!({"error": e.to_string()}));
+    let mut answer = result.unwrap_or_else(|error| error_json(&error));
     answer["command"] = name.into();
     answer
 }
 
-fn list(contacts: &[Contact]) -> Vec<Value> {
-    contacts.iter().map(contact_json).collect()
+/// What a search has brought. What came before it failed is an answer, too.
+fn got(name: &str, key: Id, by: &[FoundValues], end: Result<Effort, OperationError>) -> Value {
+    let end = end.map(|effort| with(json!({}), effort));
+    let mut answer = outcome(name, end);
+    if by.is_empty() && answer.get("error").is_some() {
+        return answer;
+    }
+    let values = |found: &FoundValues| found.values.iter().map(|value| to_hex(value)).collect::<Vec<_>>();
+    let brought = |found: &FoundValues| {
+        let mut brought = contact_json(&found.by);
+        brought["values"] = values(found).into();
+        brought["known"] = found.known.into();
+        brought
+    };
+    answer["key"] = key.to_string().into();
+    answer["values"] = by.iter().flat_map(values).collect::<Vec<_>>().into();
+    answer["by"] = by.iter().map(brought).collect::<Vec<_>>().into();
+    answer
+}
+
+/// What became of a value.
+fn stored_json(stored: &Stored) -> Value {
+    let receipt = |receipt: &Receipt| {
+        let mut json = contact_json(&receipt.contact);
+        json["reply"] = match &receipt.reply {
+            StoreReply::Accepted { until } => {
+                json["until"] = until.0.into();
+                "accepted".into()
+            }
+            StoreReply::Refused(reason) => {
+                json["reason"] = reason.as_str().into();
+                "refused".into()
+            }
+            StoreReply::NoAnswer(why) => {
+                json["reason"] = why.to_string().into();
+                "no answer".into()
+            }
+            StoreReply::Silent => "silent".into(),
+        };
+        json
+    };
+    let json = json!({
+        "accepted": stored.accepted().count(),
+        "needed": stored.needed,
+        "until": stored.until().map(|until| until.0),
+        "receipts": stored.receipts.iter().map(receipt).collect::<Vec<_>>(),
+    });
+    with(json, stored.effort)
+}
+
+/// Why it could not be done: in words, in one word, and with the receipts that there are.
+fn error_json(error: &OperationError) -> Value {
+    let kind = match error {
+        OperationError::Deadline => "deadline",
+        OperationError::Cancelled => "cancelled",
+        OperationError::Closed => "closed",
+        OperationError::QueueFull { .. } => "queue_full",
+        OperationError::NoContacts => "no_contacts",
+        OperationError::NobodyAnswered { .. } => "nobody_answered",
+        OperationError::Resolve(_) => "resolve",
+        OperationError::Call(_) => "call",
+        OperationError::ValueTooLarge { .. } => "value_too_large",
+        OperationError::ValueEmpty => "value_empty",
+        OperationError::LifeOutOfBounds { .. } => "life_out_of_bounds",
+        OperationError::TooFew(_) => "too_few",
+        OperationError::WouldBlock => "would_block",
+        OperationError::Store(_) => "store",
+    };
+    let mut json = match error {
+        OperationError::TooFew(stored) => stored_json(stored),
+        _ => json!({}),
+    };
+    json["error"] = error.to_string().into();
+    json["kind"] = kind.into();
+    json
+}
+
+fn found_json(nodes: &[Contact]) -> Value {
+    json!({"nodes": nodes.iter().map(contact_json).collect::<Vec<_>>()})
+}
+
+/// Adds what it took.
+fn with(mut json: Value, effort: Effort) -> Value {
+    json["hops"] = effort.hops.into();
+    json["asked"] = effort.asked.into();
+    json["answered"] = effort.answered.into();
+    json["failed"] = effort.failed.into();
+    json
 }
 
 fn contact_json(contact: &Contact) -> Value {

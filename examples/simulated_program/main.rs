@@ -55,9 +55,9 @@ impl Member {
     fn heard(&mut self, outcome: &Outcome) {
         match outcome {
             Outcome::Values(names) => {
-                self.found.extend(names.iter().map(|name| String::from_utf8_lossy(name).into_owned()));
+                self.found.extend(names.values.iter().map(|name| String::from_utf8_lossy(name).into_owned()));
             }
-            Outcome::ValuesEnd(Ok(())) => self.present = std::mem::take(&mut self.found),
+            Outcome::ValuesEnd(Ok(_)) => self.present = std::mem::take(&mut self.found),
             Outcome::ValuesEnd(Err(_)) => self.found.clear(),
             _ => {}
         }
@@ -122,7 +122,7 @@ fn run(sim: &mut Simulation, until: Time, members: &mut [Member], hosts: &[Host]
                 for wish in members[n as usize].tick() {
                     // None: its host has crashed.
                     let _ = match wish {
-                        Wish::Announce(name) => sim.store_value(host, place, name.into_bytes()),
+                        Wish::Announce(name) => sim.store_value(host, place, name.into_bytes(), None),
                         Wish::Look => sim.find_values(host, place),
                     };
                 }

@@ -19,6 +19,7 @@ use crate::contact::Contact;
 use crate::engine::{ContactInfo, NodeKey, NodeOptions, OperationKey, Stats};
 use crate::error::{OperationError, StartError, StoreError};
 use crate::id::Id;
+use crate::outcome::{Found, FoundNodes, FoundValues, Search, Stored};
 use crate::reactor::{Handle, Reactor};
 
 /// A node of the network, on a thread of the crate's own.
@@ -63,6 +64,7 @@ use crate::reactor::{Handle, Reactor};
 pub struct Khashmir {
     node: Arc<Node>,
     deadline: Duration,
+    life: Option<Duration>,
     resolve: Resolve,
 }
 
@@ -123,7 +125,7 @@ impl Khashmir {
         let (key, id, local) = result.recv().map_err(|_| ended())??;
         let place = Mutex::new(Some(place));
         let node = Node { key, id, local, handle, place };
-        Ok(Khashmir { node: Arc::new(node), deadline, resolve: resolver::system })
+        Ok(Khashmir { node: Arc::new(node), deadline, life: None, resolve: resolver::system })
     }
 
     /// The node's id.
@@ -137,10 +139,20 @@ impl Khashmir {
     }
 
     /// The same node; operations started on this clone end with
-    /// [`OperationError::Deadline`] when they are not done after `deadline`.
+    /// [`OperationError::Deadline`] when they are not done after `deadline`. (A store whose
+    /// holders were being asked by then ends with what they have said.)
     #[must_use]
     pub fn with_deadline(&self, deadline: Duration) -> Khashmir {
         Khashmir { deadline, ..self.clone() }
+    }
+
+    /// The same node; values stored through this clone have a life of their own, from 1 s to
+    /// [`Config::value_lifetime`](crate::Config::value_lifetime), counted in whole seconds. They
+    /// are not renewed, and their holders forget them after that; those of 2003, which do not
+    /// know of it, only when they forget any.
+    #[must_use]
+    pub fn with_life(&self, life: Duration) -> Khashmir {
+        Khashmir { life: Some(life), ..self.clone() }
     }
 
     /// The same node; names given to this clone are resolved by `resolve`.
@@ -184,7 +196,7 @@ impl Khashmir {
     /// contact at hand, this is how a node joins the network.
     pub fn find_close_nodes(
         &self,
-        f: impl FnOnce(Result<Vec<Contact>, OperationError>) + Send + 'static,
+        f: impl FnOnce(Result<FoundNodes, OperationError>) + Send + 'static,
     ) -> Operation {
         let reply = Reply::new(f);
         self.begin(move |reactor, node, deadline| {
@@ -197,7 +209,7 @@ impl Khashmir {
     pub fn find_node(
         &self,
         id: Id,
-        f: impl FnOnce(Result<Vec<Contact>, OperationError>) + Send + 'static,
+        f: impl FnOnce(Result<FoundNodes, OperationError>) + Send + 'static,
     ) -> Operation {
         let reply = Reply::new(f);
         self.begin(move |reactor, node, deadline| {
@@ -206,30 +218,33 @@ impl Khashmir {
     }
 
     /// Stores `value` under `key` on the nodes nearest to it, beside what else is
-    /// there. The callback hears who accepted it, and at which address each was
-    /// reached. If it is a success, the value is stored again every
+    /// there. The callback hears what each of them said, and at which address it was
+    /// reached. It is a success when
+    /// [`Config::store_redundancy`](crate::Config::store_redundancy) of them have the value, or
+    /// all that were found, if those are fewer. Then the value is stored again every
     /// [`Config::renew_interval`](crate::Config::renew_interval) until it is
     /// [withdrawn](Self::withdraw) or the node is closed; a node with a file takes that
-    /// up again when it is started anew.
+    /// up again when it is started anew. Not so where it has [a life of its
+    /// own](Self::with_life).
     pub fn store_value_for_key(
         &self,
         key: Id,
         value: impl Into<Vec<u8>>,
-        f: impl FnOnce(Result<Vec<Contact>, OperationError>) + Send + 'static,
+        f: impl FnOnce(Result<Stored, OperationError>) + Send + 'static,
     ) -> Operation {
-        let (reply, value) = (Reply::new(f), value.into());
+        let (reply, value, life) = (Reply::new(f), value.into(), self.life);
         self.begin(move |reactor, node, deadline| {
-            reactor.store_value(node, key, value, deadline, |_, (), result| reply.send(result))
+            reactor.store_value(node, key, value, life, deadline, |_, (), result| reply.send(result))
         })
     }
 
-    /// Looks for the values under `key`. The callback is called for each peer
-    /// that brings new ones, and a last time with none, or with an error. Each
-    /// value comes once.
+    /// Looks for the values under `key`. The callback is called for each node
+    /// that brings some, and a last time with [`Found::End`], or with an error. Each
+    /// value comes once. (Of more than 65,536 values the rest are left out.)
     pub fn value_for_key(
         &self,
         key: Id,
-        f: impl FnMut(Result<Vec<Vec<u8>>, OperationError>) + Send + 'static,
+        f: impl FnMut(Result<Found, OperationError>) + Send + 'static,
     ) -> Operation {
         let mut replies = Replies::new(f);
         self.begin(move |reactor, node, deadline| {
@@ -243,32 +258,42 @@ impl Khashmir {
     /// # Errors
     ///
     /// Those of either step; each has the whole deadline.
-    pub fn join(&self, host: &str, port: u16) -> Result<Vec<Contact>, OperationError> {
+    pub fn join(&self, host: &str, port: u16) -> Result<FoundNodes, OperationError> {
         wait(|f| self.add_contact(host, port, f))?;
         wait(|f| self.find_close_nodes(f))
     }
 
     /// Blocking: all values that were found under `key`, in the order in which
-    /// they came. None is no error.
+    /// they came. That others have none is no error.
     ///
     /// # Errors
     ///
-    /// The search ended before its time, and had found nothing until then.
+    /// The search has failed, and had found nothing until then. [`search`](Self::search) tells
+    /// both, and who had which value.
     pub fn get(&self, key: Id) -> Result<Vec<Vec<u8>>, OperationError> {
-        if on_loop_thread() {
-            return Err(OperationError::WouldBlock);
+        let (found, end) = self.search(key);
+        match end {
+            Err(e) if found.is_empty() => Err(e),
+            _ => Ok(found.into_iter().flat_map(|found| found.values).collect()),
         }
-        let (sender, batches) = mpsc::channel();
+    }
+
+    /// Blocking: [`value_for_key`](Self::value_for_key). What was found, node by node, and how
+    /// the search ended.
+    pub fn search(&self, key: Id) -> (Vec<FoundValues>, Result<Search, OperationError>) {
+        let mut found = Vec::new();
+        if on_loop_thread() {
+            return (found, Err(OperationError::WouldBlock));
+        }
+        let (sender, steps) = mpsc::channel();
         self.value_for_key(key, move |result| {
             let _ = sender.send(result);
         });
-        let mut values = Vec::new();
         loop {
-            match batches.recv().unwrap_or(Err(OperationError::Closed)) {
-                Ok(batch) if batch.is_empty() => return Ok(values),
-                Ok(batch) => values.extend(batch),
-                Err(e) if values.is_empty() => return Err(e),
-                Err(_) => return Ok(values),
+            match steps.recv().unwrap_or(Err(OperationError::Closed)) {
+                Ok(Found::Values(values)) => found.push(values),
+                Ok(Found::End(search)) => return (found, Ok(search)),
+                Err(e) => return (found, Err(e)),
             }
         }
     }
@@ -277,13 +302,16 @@ impl Khashmir {
     ///
     /// # Errors
     ///
-    /// Too few nodes took it, among others.
-    pub fn put(&self, key: Id, value: impl Into<Vec<u8>>) -> Result<Vec<Contact>, OperationError> {
+    /// Too few nodes took it, among others: [`OperationError::TooFew`] has what each of them
+    /// said.
+    pub fn put(&self, key: Id, value: impl Into<Vec<u8>>) -> Result<Stored, OperationError> {
         wait(|f| self.store_value_for_key(key, value, f))
     }
 
     /// Blocking, for a moment: renews a value no more that was stored through this node.
-    /// Its holders forget it in time. Says whether it was renewed until now: not while the
+    /// Its holders are not told: each keeps it, gives it out and hands it on until
+    /// [`Config::value_lifetime`](crate::Config::value_lifetime) has passed since it was last
+    /// stored, and then forgets it. Says whether it was renewed until now: not while the
     /// operation that stores it is still under way.
     ///
     /// # Errors

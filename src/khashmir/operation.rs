@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::contact::Contact;
 use crate::engine::OperationKey;
 use crate::error::OperationError;
+use crate::outcome::Found;
 use crate::reactor::{CallKey, Handle, Reactor};
 use crate::time::Time;
 
@@ -135,18 +136,18 @@ impl<T> Drop for Reply<T> {
     }
 }
 
-/// The same for one that is called until there is an empty list or an error.
-pub(super) struct Replies<T>(Option<RepeatedCallback<T>>);
+/// The same for one that is called for each step of a search, until its end or an error.
+pub(super) struct Replies(Option<RepeatedCallback>);
 
-type RepeatedCallback<T> = Box<dyn FnMut(Result<Vec<T>, OperationError>) + Send>;
+type RepeatedCallback = Box<dyn FnMut(Result<Found, OperationError>) + Send>;
 
-impl<T> Replies<T> {
-    pub fn new(f: impl FnMut(Result<Vec<T>, OperationError>) + Send + 'static) -> Self {
+impl Replies {
+    pub fn new(f: impl FnMut(Result<Found, OperationError>) + Send + 'static) -> Self {
         Replies(Some(Box::new(f)))
     }
 
-    pub fn send(&mut self, result: Result<Vec<T>, OperationError>) {
-        let last = result.as_ref().map_or(true, Vec::is_empty);
+    pub fn send(&mut self, result: Result<Found, OperationError>) {
+        let last = !matches!(result, Ok(Found::Values(_)));
         let Some(mut f) = self.0.take() else { return };
         if guarded(|| f(result)) && !last {
             self.0 = Some(f);
@@ -154,7 +155,7 @@ impl<T> Replies<T> {
     }
 }
 
-impl<T> Drop for Replies<T> {
+impl Drop for Replies {
     fn drop(&mut self) {
         self.send(Err(OperationError::Closed));
     }

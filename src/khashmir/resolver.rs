@@ -74,7 +74,7 @@ impl NamedContact {
                 handle.call_from_thread(move |reactor, ()| resolved(reactor, node, local, &later, result));
         });
         if !accepted && let Some(waiting) = stage.take_resolving() {
-            waiting.end(reactor, OperationError::Resolve("too many names are being resolved".into()));
+            waiting.end(reactor, OperationError::QueueFull { limit: QUEUE });
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod emit;
 mod offer;
+mod page;
 
 use std::fmt;
 use std::fmt::Write;
@@ -15,8 +16,10 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use emit::response_nodes_and_wants;
 pub use emit::{MAX_BODY, MAX_ERROR_TEXT, error, padded_request, request};
+pub use emit::{ValuesAnswer, response_page, response_stored};
 pub use emit::{response_empty, response_nodes, response_values, response_values_and_closer};
 pub use offer::{MAX_OFFERED, Offer, OfferedValue};
+pub use page::{MAX_PAGE, Page};
 
 use crate::bencode::{self, BencodeError, List, Value};
 use crate::contact::Contact;
@@ -75,12 +78,18 @@ pub enum Method<'a> {
         key: Id,
         /// The value.
         value: &'a [u8],
+        /// For how many seconds at the longest, if that is less than the peer would keep it.
+        /// Goes beside the arguments: a peer of 2003 keeps it for as long as any.
+        life: Option<u32>,
     },
     /// Which values do you hold for this key, or else which nodes nearest to it
     /// do you know?
     FindValue {
         /// The key.
         key: Id,
+        /// Where to go on: what an answer with some of them has named. Goes beside the
+        /// arguments, and is only for who has named it.
+        from: Option<Page<'a>>,
     },
     /// As [`FindNode`](Self::FindNode), of the key as target, and says which values the
     /// asker holds for it: which of them are lacking there? For a peer of 2003 it is a
@@ -101,6 +110,8 @@ pub enum Method<'a> {
         value: &'a [u8],
         /// How long ago it was published, in seconds.
         age: u32,
+        /// For how many seconds more it is to live at the longest, where its publisher said so.
+        life: Option<u32>,
     },
 }
 
@@ -115,6 +126,8 @@ pub struct Response<'a> {
     closer: Option<List<'a>>,
     values: Option<List<'a>>,
     wants: Option<&'a [u8]>,
+    life: Option<u32>,
+    more: Option<Page<'a>>,
 }
 
 /// An answer that the request could not be served.
@@ -184,7 +197,7 @@ impl<'a> Message<'a> {
             Err(error) => return Err(Rejected::Silent(Garbage::Bencode(error))),
         };
         let [arg, err, req, rsp, tid, typ] = message.select([b"arg", b"err", b"req", b"rsp", b"tid", b"typ"]);
-        let beside = || message.select([b"age", b"offer"]);
+        let beside = || message.select([b"age", b"from", b"life", b"offer"]);
         let tid = match tid {
             Some(Value::Bytes(tid)) if (1..=MAX_TID).contains(&tid.len()) => tid,
             _ => return Err(Rejected::Silent(Garbage::NoTransaction)),
@@ -216,7 +229,7 @@ impl<'a> Request<'a> {
         tid: &'a [u8],
         req: Option<Value<'a>>,
         arg: Option<Value<'a>>,
-        [age, offer]: [Option<Value<'a>>; 2],
+        [age, from, life, offer]: [Option<Value<'a>>; 4],
     ) -> Result<Self, Fault<'static>> {
         let Some(Value::Bytes(name)) = req else {
             return Err(Fault::Text(b"`req`: the name of a method is needed"));
@@ -256,16 +269,26 @@ impl<'a> Request<'a> {
                 let Some(Value::Bytes(value)) = value else {
                     return Err(Fault::Text(b"argument `value`: a byte string is needed"));
                 };
+                // An age or a life that is not understood must not make the value live longer.
+                let age =
+                    optional_seconds(age).ok_or(Fault::Text(b"`age`: a number of seconds is needed"))?;
+                let life =
+                    optional_seconds(life).ok_or(Fault::Text(b"`life`: a number of seconds is needed"))?;
                 match age {
-                    None => Method::StoreValue { key, value },
-                    // An age that is not understood must not make the value new.
-                    Some(Value::Int(age)) if let Ok(age) = u32::try_from(age) => {
-                        Method::HandOn { key, value, age }
-                    }
-                    Some(_) => return Err(Fault::Text(b"`age`: a number of seconds is needed")),
+                    None => Method::StoreValue { key, value, life },
+                    Some(age) => Method::HandOn { key, value, age, life },
                 }
             }
-            b"find_value" => Method::FindValue { key: key()? },
+            b"find_value" => {
+                let key = key()?;
+                let from = match from {
+                    None => None,
+                    Some(Value::Bytes(bytes)) if let Some(page) = Page::new(bytes) => Some(page),
+                    // From the start it would be what the asker has already.
+                    Some(_) => return Err(Fault::Text(b"`from`: what an answer gave as `more` is needed")),
+                };
+                Method::FindValue { key, from }
+            }
             _ => Method::Ping,
         };
         Ok(Request { tid, sender, method })
@@ -275,16 +298,33 @@ impl<'a> Request<'a> {
 impl<'a> Response<'a> {
     fn read(tid: &'a [u8], rsp: Option<Value<'a>>) -> Option<Self> {
         let Some(Value::Dict(parts)) = rsp else { return None };
-        let [closer, nodes, sender, values, wants] =
-            parts.select([b"closer", b"nodes", b"sender", b"values", b"wants"]);
-        // A key of ours, which may mean anything to others: never a reason to fail.
+        let [closer, life, more, nodes, sender, values, wants] =
+            parts.select([b"closer", b"life", b"more", b"nodes", b"sender", b"values", b"wants"]);
+        // Keys of ours, which may mean anything to others: never a reason to fail.
         let closer = list(closer).flatten();
         let wants = match wants {
             Some(Value::Bytes(wants)) => Some(wants),
             _ => None,
         };
+        let life = optional_seconds(life).flatten();
+        let more = match more {
+            Some(Value::Bytes(more)) => Page::new(more),
+            _ => None,
+        };
         let (nodes, values) = (list(nodes)?, list(values)?);
-        Some(Response { tid, sender: sender_id(sender)?, nodes, closer, values, wants })
+        Some(Response { tid, sender: sender_id(sender)?, nodes, closer, values, wants, life, more })
+    }
+
+    /// For how many seconds more the peer keeps at the longest what it was given. `None`: it
+    /// does not say.
+    pub fn life(&self) -> Option<u32> {
+        self.life
+    }
+
+    /// Where to go on, when the peer has more values than these. `None`: it has not, or knows
+    /// nothing of that.
+    pub fn more(&self) -> Option<Page<'a>> {
+        self.more
     }
 
     /// Which of the `offered` values the peer would take: a bit for each, the lowest for the
@@ -380,6 +420,15 @@ fn sender_id(sender: Option<Value<'_>>) -> Option<Id> {
     match sender {
         Some(Value::Dict(sender)) => id(sender.get(b"id")),
         _ => None,
+    }
+}
+
+/// A number of seconds that may be missing, but be nothing else.
+fn optional_seconds(value: Option<Value<'_>>) -> Option<Option<u32>> {
+    match value {
+        None => Some(None),
+        Some(Value::Int(seconds)) => u32::try_from(seconds).ok().map(Some),
+        Some(_) => None,
     }
 }
 

@@ -11,11 +11,13 @@ use crate::error::{CallError, OperationError};
 use crate::id::Id;
 use crate::krpc::message::{Method, Response};
 use crate::lookup::{Goal, Lookup, MAX_UNASKED, Step};
-use crate::node::operation::{Effort, Event, Operation, OperationKey, Outcome, Task};
+use crate::node::operation::{Event, Operation, OperationKey, Outcome, Storing, Task};
 use crate::node::peers::{Overdue, Waiter};
 use crate::node::{Node, Waiting, World};
+use crate::outcome::{Effort, FoundNodes, FoundValues, Search, StoreReply, Stored};
 use crate::publish::Publish;
 use crate::table::Entry;
+use crate::time::UnixTime;
 
 /// How many different values one search reports at most: more would be no
 /// collection, but an attack on the memory of the one who searches.
@@ -26,6 +28,9 @@ impl Node {
 
     /// Asks for the node at `addr`. → [`Outcome::Contact`]
     pub fn add_contact(&mut self, world: &mut World<'_>, addr: SocketAddr, limit: Option<Duration>) -> Key {
+        if let Some(refused) = self.refused(world, |error| Outcome::Contact(Err(error))) {
+            return refused;
+        }
         let key = self.enter(world, Task::Contact, limit);
         let addr = canonical(addr);
         if self.peers.reaches(&addr) && addr.port() != 0 {
@@ -39,33 +44,53 @@ impl Node {
 
     /// Looks for the nodes nearest to this one. → [`Outcome::Nodes`]
     pub fn find_close_nodes(&mut self, world: &mut World<'_>, limit: Option<Duration>) -> Key {
-        let lookup = self.lookup(world, self.id, Goal::Closest);
-        self.begin(world, Task::Nodes(lookup), limit)
+        self.find_nodes(world, self.id, Goal::Closest, limit)
     }
 
     /// Looks for the node `id`, or the nearest ones to it. → [`Outcome::Nodes`]
     pub fn find_node(&mut self, world: &mut World<'_>, id: Id, limit: Option<Duration>) -> Key {
-        let lookup = self.lookup(world, id, Goal::Exact);
+        self.find_nodes(world, id, Goal::Exact, limit)
+    }
+
+    fn find_nodes(&mut self, world: &mut World<'_>, target: Id, goal: Goal, limit: Option<Duration>) -> Key {
+        if let Some(refused) = self.refused(world, |error| Outcome::Nodes(Err(error))) {
+            return refused;
+        }
+        let lookup = self.lookup(world, target, goal);
         self.begin(world, Task::Nodes(lookup), limit)
     }
 
-    /// Stores a value with the nodes nearest to its key. → [`Outcome::Stored`]
+    /// Stores a value with the nodes nearest to its key, for as long as `life` says, or else as
+    /// they keep any. → [`Outcome::Stored`]
     pub fn store_value(
         &mut self,
         world: &mut World<'_>,
         key: Id,
         value: Vec<u8>,
+        life: Option<Duration>,
         limit: Option<Duration>,
     ) -> Key {
-        let (size, most) = (value.len(), world.ctx.config.max_value_size);
-        let lookup = self.lookup(world, key, Goal::Closest);
-        let operation = self.enter(world, Task::Finding { lookup, key, value }, limit);
-        if size == 0 {
-            self.fail(world, operation, OperationError::ValueEmpty);
+        if let Some(refused) = self.refused(world, |error| Outcome::Stored(Err(error))) {
+            return refused;
+        }
+        let config = world.ctx.config;
+        let (size, most) = (value.len(), config.max_value_size);
+        let wrong = if size == 0 {
+            Some(OperationError::ValueEmpty)
         } else if size > most {
-            self.fail(world, operation, OperationError::ValueTooLarge { size, limit: most });
+            Some(OperationError::ValueTooLarge { size, limit: most })
         } else {
-            self.advance(world, operation);
+            let fits = |life: &Duration| (Duration::from_secs(1)..=config.value_lifetime).contains(life);
+            let wrong = life.filter(|life| !fits(life));
+            wrong.map(|life| OperationError::LifeOutOfBounds { life, limit: config.value_lifetime })
+        };
+        // In whole seconds, as on the wire, and no longer than asked for.
+        let life = life.map(|life| u32::try_from(life.as_secs()).unwrap_or(u32::MAX));
+        let lookup = self.lookup(world, key, Goal::Closest);
+        let operation = self.enter(world, Task::Finding { lookup, key, value, life }, limit);
+        match wrong {
+            Some(error) => drop(self.fail(world, operation, error)),
+            None => self.advance(world, operation),
         }
         self.settle(world);
         operation
@@ -74,6 +99,9 @@ impl Node {
     /// Looks for the values of a key. → [`Outcome::Values`], any number of times,
     /// then [`Outcome::ValuesEnd`]
     pub fn find_values(&mut self, world: &mut World<'_>, key: Id, limit: Option<Duration>) -> Key {
+        if let Some(refused) = self.refused(world, |error| Outcome::ValuesEnd(Err(error))) {
+            return refused;
+        }
         let lookup = self.lookup(world, key, Goal::Values);
         let operation = self.enter(world, Task::Values { lookup, seen: BTreeSet::new() }, limit);
         let mut values = Vec::new();
@@ -89,7 +117,8 @@ impl Node {
             self.fail(world, operation, OperationError::Store(error));
             return operation;
         }
-        self.report(world, operation, values);
+        let own = self.peers.own_contact(&world.ctx);
+        self.report(world, operation, own, values.iter().map(Vec::as_slice));
         self.advance(world, operation);
         self.settle(world);
         operation
@@ -102,8 +131,17 @@ impl Node {
         ended
     }
 
+    /// When holders have been asked to take a value, what they have said until now is told.
     pub(super) fn deadline_passed(&mut self, world: &mut World<'_>, key: Key) {
-        self.fail(world, key, OperationError::Deadline);
+        match self.operations.get_mut(key) {
+            Some(Operation { task: Task::Storing(storing), .. })
+                if !storing.told && storing.publish.has_begun() =>
+            {
+                let outcome = Outcome::Stored(storing.outcome());
+                self.end(world, key, Some(outcome));
+            }
+            _ => drop(self.fail(world, key, OperationError::Deadline)),
+        }
     }
 
     /// Ends all operations: the node is closed.
@@ -139,6 +177,18 @@ impl Node {
         if far { lookup.expecting_nearer() } else { lookup }
     }
 
+    /// The key of an operation that is not begun, because too many are under way already; its
+    /// owner is told so.
+    fn refused(&mut self, world: &mut World<'_>, failed: fn(OperationError) -> Outcome) -> Option<Key> {
+        let limit = world.ctx.config.max_operations;
+        if self.operations.len() < limit {
+            return None;
+        }
+        let key = self.operations.refused_key();
+        tell(world, key, failed(OperationError::QueueFull { limit }), Effort::default());
+        Some(key)
+    }
+
     /// Enters an operation and takes its first steps.
     pub(super) fn begin(&mut self, world: &mut World<'_>, task: Task, limit: Option<Duration>) -> Key {
         let key = self.enter(world, task, limit);
@@ -165,7 +215,7 @@ impl Node {
             };
             let step = match &mut operation.task {
                 Task::Contact => Step::Wait,
-                Task::Storing { publish, .. } | Task::Handing { publish, .. } => publish.next(),
+                Task::Storing(Storing { publish, .. }) | Task::Handing { publish, .. } => publish.next(),
                 task => task.lookup_mut().map_or(Step::Wait, Lookup::next),
             };
             match step {
@@ -184,35 +234,34 @@ impl Node {
 
     /// This node is itself one of the holders.
     fn store_here(&mut self, world: &mut World<'_>, operation: Key) {
-        let Some(Operation { task: Task::Storing { key, value, .. }, .. }) =
-            self.operations.get_mut(operation)
-        else {
+        let Some(Operation { task: Task::Storing(storing), .. }) = self.operations.get_mut(operation) else {
             return;
         };
-        let (key, value) = (*key, std::mem::take(value));
+        let (key, value, life) = (storing.key, std::mem::take(&mut storing.value), storing.life);
         let taken = self.take_value(world, &key, &value, None);
         if taken.is_ok() {
-            self.promise(world, Waiting::Own(operation));
+            let until = kept_until(world, life);
+            self.promise(world, Waiting::Own(operation, until));
         }
-        if let Some(Operation { task: Task::Storing { publish, value: place, .. }, .. }) =
-            self.operations.get_mut(operation)
-        {
-            *place = value;
-            if taken.is_err() {
-                publish.on_failure(&self.id);
+        if let Some(Operation { task: Task::Storing(storing), .. }) = self.operations.get_mut(operation) {
+            storing.value = value;
+            if let Err(refusal) = taken {
+                storing.publish.on_failure(&self.id, StoreReply::Refused(refusal.into()));
             }
         }
     }
 
-    /// What this node holds itself is committed, or lost.
-    pub(super) fn own_stored(&mut self, world: &mut World<'_>, operation: Key, kept: bool) {
-        if let Some(Operation { task: Task::Storing { publish, .. }, .. }) =
-            self.operations.get_mut(operation)
-        {
-            if kept {
-                publish.on_accept(&self.id);
-            } else {
-                publish.on_failure(&self.id);
+    /// What this node holds itself is committed; or `Err`: lost, and what it says to that.
+    pub(super) fn own_stored(
+        &mut self,
+        world: &mut World<'_>,
+        operation: Key,
+        kept: Result<UnixTime, &'static str>,
+    ) {
+        if let Some(Operation { task: Task::Storing(storing), .. }) = self.operations.get_mut(operation) {
+            match kept {
+                Ok(until) => storing.publish.on_accept(&self.id, until),
+                Err(why) => storing.publish.on_failure(&self.id, StoreReply::Refused(why.into())),
             }
             self.advance(world, operation);
         }
@@ -225,7 +274,7 @@ impl Node {
         let Some(operation) = self.operations.get_mut(operation_key) else {
             return;
         };
-        if let Task::Finding { lookup, key, value } = &mut operation.task {
+        if let Task::Finding { lookup, key, value, life } = &mut operation.task {
             let holders = holders(lookup, own, config.k);
             // A node that knows others and reaches none is cut off, not alone.
             let cut_off = lookup.answered() == 0 && lookup.failed() > 0;
@@ -233,23 +282,26 @@ impl Node {
             let needed = config.store_redundancy.min(exist);
             let publish = Publish::new(holders, config.concurrent_requests, needed);
             let found = (&*lookup).into();
-            let (target, value) = (*key, std::mem::take(value));
+            let (key, value, life) = (*key, std::mem::take(value), *life);
             operation.task =
-                Task::Storing { publish, key: target, value, admitted: false, told: false, found };
+                Task::Storing(Storing { publish, key, value, life, admitted: false, told: false, found });
             // Its turn comes before this input is done with, if there is room.
             self.operations.line_up(operation_key);
             return;
         }
         let outcome = match &operation.task {
-            Task::Nodes(lookup) => Some(Outcome::Nodes(Ok(lookup.closest().collect()))),
-            Task::Values { .. } => Some(Outcome::ValuesEnd(Ok(()))),
-            Task::Storing { told: true, .. } => None,
-            Task::Storing { publish, .. } => Some(Outcome::Stored(if publish.enough() {
-                Ok(publish.accepted().to_vec())
-            } else {
-                let (accepted, needed) = (publish.accepted().len(), publish.needed());
-                Err(OperationError::TooFew { accepted, needed })
+            Task::Nodes(lookup) => Some(Outcome::Nodes(match unanswered(lookup) {
+                Some(error) => Err(error),
+                None => Ok(FoundNodes { nodes: lookup.closest().collect(), effort: lookup.into() }),
             })),
+            Task::Values { lookup, seen } => Some(Outcome::ValuesEnd(match unanswered(lookup) {
+                // One that is alone, and knows it, is all there is.
+                Some(OperationError::NoContacts) if !seen.is_empty() => Ok(Search::default()),
+                Some(error) => Err(error),
+                None => Ok(Search { effort: lookup.into() }),
+            })),
+            Task::Storing(Storing { told: true, .. }) => None,
+            Task::Storing(storing) => Some(Outcome::Stored(storing.outcome())),
             Task::Refresh(_) | Task::Checking(_) | Task::Handing { .. } => None,
             Task::Finding { .. } | Task::Contact => None,
         };
@@ -265,14 +317,16 @@ impl Node {
         let Some(Operation { task, .. }) = self.operations.get_mut(key) else {
             return;
         };
-        if let Task::Storing { publish, key: target, value, told, found, .. } = task
-            && !*told
-            && publish.is_decided()
+        if let Task::Storing(storing) = task
+            && !storing.told
+            && storing.publish.is_decided()
         {
-            *told = true;
-            let (by, target, value, found) = (publish.accepted().to_vec(), *target, value.clone(), *found);
-            self.remember_published(world, &target, &value, &by);
-            tell(world, key, Outcome::Stored(Ok(by)), found);
+            storing.told = true;
+            let stored = storing.stored();
+            let (target, value, life) = (storing.key, storing.value.clone(), storing.life);
+            self.note_stored(world, &target, &value, life, &stored);
+            let effort = stored.effort;
+            tell(world, key, Outcome::Stored(Ok(stored)), effort);
         }
     }
 
@@ -290,7 +344,7 @@ impl Node {
         if let (Task::Values { lookup, .. }, Some(found)) = (&operation.task, response.values()) {
             // Who holds values may know best who else does: its neighbours.
             let target = *lookup.target();
-            self.report(world, key, found.filter(|value| !value.is_empty()).map(<[u8]>::to_vec).collect());
+            self.report(world, key, *from, found.filter(|value| !value.is_empty()));
             if let Some(closer) = response.closer() {
                 self.neighbours_named(world, key, from, Some(closer));
             } else {
@@ -304,10 +358,10 @@ impl Node {
         if let Task::Checking(check) = &mut operation.task {
             check.note_wants(from, response);
         }
-        if let Task::Storing { publish, .. } | Task::Handing { publish, .. } = &mut operation.task {
+        if let Some(publish) = operation.task.publish_mut() {
             // Not who answers what the lookup before has asked it at another address.
             if publish.is_holder(from) {
-                publish.on_accept(&from.id);
+                publish.on_accept(&from.id, kept_until(world, response.life()));
                 self.advance(world, key);
             }
         } else {
@@ -359,10 +413,12 @@ impl Node {
         };
         let failed_before = self.failed.has(&asked, world.ctx.now);
         match (&mut operation.task, overdue) {
-            (Task::Storing { publish, .. } | Task::Handing { publish, .. }, Overdue::Late(..)) => {
-                publish.on_slow(&id);
+            (Task::Storing(Storing { publish, .. }) | Task::Handing { publish, .. }, overdue) => {
+                match overdue {
+                    Overdue::Late(..) => publish.on_slow(&id),
+                    _ => publish.on_silence(&id),
+                }
             }
-            (Task::Storing { publish, .. } | Task::Handing { publish, .. }, _) => publish.on_silence(&id),
             (task, _) => match (task.lookup_mut(), overdue) {
                 (Some(lookup), Overdue::Late(..)) => lookup.on_slow(&id),
                 (Some(lookup), Overdue::Silent(..)) if !failed_before || lookup.insists_on(&id) => {
@@ -376,18 +432,22 @@ impl Node {
     }
 
     /// A request of an operation has failed. `insist`: the peer may be there all the same.
-    pub(super) fn step_failed(&mut self, world: &mut World<'_>, key: Key, asked: &Contact, insist: bool) {
+    pub(super) fn step_failed(
+        &mut self,
+        world: &mut World<'_>,
+        key: Key,
+        asked: &Contact,
+        why: CallError,
+        insist: bool,
+    ) {
         let id = asked.id;
         let Some(operation) = self.operations.get_mut(key).filter(|it| it.task.waits_for(asked)) else {
             return;
         };
-        match &mut operation.task {
-            Task::Storing { publish, .. } | Task::Handing { publish, .. } => publish.on_failure(&id),
-            task => {
-                if let Some(lookup) = task.lookup_mut() {
-                    if insist { lookup.on_unreachable(&id) } else { lookup.on_failure(&id) }
-                }
-            }
+        if let Some(publish) = operation.task.publish_mut() {
+            publish.on_failure(&id, why);
+        } else if let Some(lookup) = operation.task.lookup_mut() {
+            if insist { lookup.on_unreachable(&id) } else { lookup.on_failure(&id) }
         }
         self.advance(world, key);
     }
@@ -400,13 +460,47 @@ impl Node {
         self.fail(world, key, OperationError::Call(why));
     }
 
-    /// Tells of those values that are new.
-    fn report(&mut self, world: &mut World<'_>, key: Key, mut values: Vec<Vec<u8>>) {
+    /// Tells which values `by` has brought: those that are new, and how many are not.
+    fn report<'v>(
+        &mut self,
+        world: &mut World<'_>,
+        key: Key,
+        by: Contact,
+        brought: impl Iterator<Item = &'v [u8]>,
+    ) {
         if let Some(Operation { task: Task::Values { lookup, seen }, .. }) = self.operations.get_mut(key) {
-            values.retain(|value| seen.len() < MAX_VALUES && seen.insert(Id::of(value)));
-            if !values.is_empty() {
-                tell(world, key, Outcome::Values(values), (&*lookup).into());
+            let (mut values, mut known, mut here) = (Vec::new(), 0, BTreeSet::new());
+            for value in brought {
+                let digest = Id::of(value);
+                if !here.insert(digest) {
+                    // Twice in one answer.
+                } else if seen.contains(&digest) {
+                    known += 1;
+                } else if seen.len() < MAX_VALUES {
+                    seen.insert(digest);
+                    values.push(value.to_vec());
+                }
             }
+            if !values.is_empty() || known > 0 {
+                tell(world, key, Outcome::Values(FoundValues { by, values, known }), (&*lookup).into());
+            }
+        }
+    }
+
+    /// The owner's value is stored: it is renewed from now on, unless it has a life of its own;
+    /// then it is not, although it may have been before.
+    fn note_stored(
+        &mut self,
+        world: &mut World<'_>,
+        key: &Id,
+        value: &[u8],
+        life: Option<u32>,
+        stored: &Stored,
+    ) {
+        if life.is_none() {
+            self.remember_published(world, key, value, stored);
+        } else if let Err(error) = self.renew_no_more(world, key, value) {
+            log::error!("node {}: a value may be renewed although it is to have an end: {error}", self.id);
         }
     }
 
@@ -428,9 +522,9 @@ impl Node {
         if self.is_own_work(key) {
             return self.work_ended(world, operation.task, outcome);
         }
-        if let (Task::Storing { key, value, .. }, Some(Outcome::Stored(Ok(by)))) = (&operation.task, &outcome)
-        {
-            self.remember_published(world, key, value, by);
+        if let (Task::Storing(storing), Some(Outcome::Stored(Ok(stored)))) = (&operation.task, &outcome) {
+            let Storing { key, value, life, .. } = storing;
+            self.note_stored(world, key, value, *life, stored);
         }
         if let Some(outcome) = outcome {
             tell(world, key, outcome, operation.task.effort());
@@ -450,6 +544,23 @@ fn tell(world: &mut World<'_>, operation: Key, outcome: Outcome, effort: Effort)
     let node = world.ctx.node;
     let operation = OperationKey { node, operation };
     world.events.push_back(Event::Operation { node, operation, outcome, effort });
+}
+
+/// Why a lookup that is over found nobody; `None`: somebody has answered.
+fn unanswered(lookup: &Lookup) -> Option<OperationError> {
+    match (lookup.answered(), lookup.asked()) {
+        (0, 0) => Some(OperationError::NoContacts),
+        (0, asked) => Some(OperationError::NobodyAnswered { asked }),
+        _ => None,
+    }
+}
+
+/// Until when a value is kept that was taken now. `life`: for how many seconds, as far as its
+/// holder has said so; else it is assumed to keep it as long as this node would, as those of
+/// 2003 do.
+fn kept_until(world: &World<'_>, life: Option<u32>) -> UnixTime {
+    let life = life.map_or(world.ctx.config.value_lifetime, |life| Duration::from_secs(life.into()));
+    world.ctx.unix.plus(life)
 }
 
 /// The `k` nearest to the target, over IPv4 and over IPv6, of those that answered and this

@@ -198,15 +198,15 @@ impl Node {
         custody.free_at = (began + pause).max(world.ctx.now + LEAST_PAUSE);
         match (work, task) {
             (Work::Renew(number), _) => {
-                let by = match &outcome {
-                    Some(Outcome::Stored(Ok(by))) => &by[..],
-                    _ => &[],
+                let stored = match &outcome {
+                    Some(Outcome::Stored(Ok(stored))) => Some(stored),
+                    _ => None,
                 };
-                self.renewal_ended(world, number, by);
+                self.renewal_ended(world, number, stored);
             }
             (_, Task::Checking(check)) => self.check_ended(world, &check),
             (_, Task::Handing { publish, .. }) => {
-                custody.done.handed_on += publish.accepted().len() as u64;
+                custody.done.handed_on += publish.accepted() as u64;
             }
             _ => {}
         }

@@ -41,7 +41,7 @@ pub use crate::node::stats::Stats;
 use crate::node::upkeep::Upkeep;
 use crate::store::{Database, Resident};
 use crate::table::{Failed, Heard, Table};
-use crate::time::Time;
+use crate::time::{Time, UnixTime};
 
 /// What a node needs of the world, for the length of a call.
 pub struct World<'a> {
@@ -87,8 +87,8 @@ struct Promise {
 enum Waiting {
     /// A peer, with this transaction id.
     Reply(Key, Vec<u8>),
-    /// An operation of ours, for which this node itself is one of the holders.
-    Own(Key),
+    /// An operation of ours, for which this node itself is one of the holders; until when.
+    Own(Key, UnixTime),
 }
 
 /// A contact in a node's table.
@@ -372,7 +372,7 @@ impl Node {
                     if matches!(why, CallError::Refused(_)) {
                         self.note_refusal(world, operation, &asked);
                     }
-                    self.step_failed(world, operation, &asked, insist);
+                    self.step_failed(world, operation, &asked, why, insist);
                 }
             }
             Waiter::Greeting => {}

@@ -11,6 +11,7 @@ use crate::id::Id;
 use crate::krpc::message::Method;
 use crate::lookup::{Goal, Lookup};
 use crate::node::handing::{Check, age_on_arrival};
+use crate::outcome::{Effort, FoundNodes, FoundValues, Search, Stored};
 use crate::publish::Publish;
 use crate::time::UnixTime;
 use crate::wheel::Timer;
@@ -28,26 +29,13 @@ pub enum Outcome {
     /// The contact answered, or did not.
     Contact(Result<Contact, OperationError>),
     /// The nodes that were found, nearest first.
-    Nodes(Result<Vec<Contact>, OperationError>),
-    /// The nodes that took the value, nearest first.
-    Stored(Result<Vec<Contact>, OperationError>),
-    /// Values that were not reported before; more may come.
-    Values(Vec<Vec<u8>>),
+    Nodes(Result<FoundNodes, OperationError>),
+    /// What each node said to the value, when enough have taken it.
+    Stored(Result<Stored, OperationError>),
+    /// Values that a node brought; more may come.
+    Values(FoundValues),
     /// No more values come.
-    ValuesEnd(Result<(), OperationError>),
-}
-
-/// What an operation took. Contacts asked for anything but a lookup do not count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Effort {
-    /// The longest chain of referrals that led to one of the nodes that were found.
-    pub hops: u16,
-    /// How many nodes were asked.
-    pub asked: u16,
-    /// How many of them answered.
-    pub answered: u16,
-    /// How many failed to.
-    pub failed: u16,
+    ValuesEnd(Result<Search, OperationError>),
 }
 
 impl From<&Lookup> for Effort {
@@ -87,17 +75,46 @@ pub(super) enum Task {
     Nodes(Lookup),
     /// Looks for values; `seen`: digests of those reported.
     Values { lookup: Lookup, seen: BTreeSet<Id> },
-    /// Looks for the nodes that are to hold a value.
-    Finding { lookup: Lookup, key: Id, value: Vec<u8> },
-    /// Gives it to them, once it is its turn; `told`: what came of it, but some may still
-    /// take the value. `found`: what finding them took.
-    Storing { publish: Publish, key: Id, value: Vec<u8>, admitted: bool, told: bool, found: Effort },
+    /// Looks for the nodes that are to hold a value. `life`: for how many seconds, if not for
+    /// as long as they keep any.
+    Finding { lookup: Lookup, key: Id, value: Vec<u8>, life: Option<u32> },
+    /// Gives it to them, once it is its turn.
+    Storing(Storing),
     /// Looks for nodes, for the table's sake alone.
     Refresh(Lookup),
     /// Asks the nodes nearest to a key which of its values they lack.
     Checking(Box<Check>),
     /// Gives one of them to those that lack it. `stored`: when it was published.
     Handing { publish: Publish, key: Id, value: Vec<u8>, stored: UnixTime },
+}
+
+/// A value that is being given to its holders.
+#[derive(Debug)]
+pub(super) struct Storing {
+    pub publish: Publish,
+    pub key: Id,
+    pub value: Vec<u8>,
+    /// Seconds, as asked for; `None`: as long as its holders keep any.
+    pub life: Option<u32>,
+    /// It is its turn.
+    pub admitted: bool,
+    /// Its owner knows what came of it, but some may still take the value.
+    pub told: bool,
+    /// What finding the holders took.
+    pub found: Effort,
+}
+
+impl Storing {
+    /// What has become of the value so far.
+    pub fn stored(&self) -> Stored {
+        Stored { receipts: self.publish.receipts(), needed: self.publish.needed(), effort: self.found }
+    }
+
+    /// The same as an outcome: whether enough have taken it.
+    pub fn outcome(&self) -> Result<Stored, OperationError> {
+        let stored = self.stored();
+        if self.publish.enough() { Ok(stored) } else { Err(OperationError::TooFew(Box::new(stored))) }
+    }
 }
 
 #[derive(Debug)]
@@ -119,6 +136,17 @@ pub(super) struct Operations {
 }
 
 impl Operations {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// A key that no operation has, for one that is refused.
+    pub fn refused_key(&mut self) -> Key {
+        self.generation = self.generation.wrapping_add(1);
+        Key { index: u32::MAX, generation: self.generation }
+    }
+
     /// Enters an operation, which has no deadline yet.
     pub fn insert(&mut self, task: Task) -> Key {
         self.generation = self.generation.wrapping_add(1);
@@ -139,7 +167,7 @@ impl Operations {
     pub fn remove(&mut self, key: Key, at_once: usize) -> Option<Operation> {
         self.get_mut(key)?;
         let operation = self.slots.remove(key.index as usize);
-        if let Task::Storing { value, admitted: true, .. } = &operation.task {
+        if let Task::Storing(Storing { value, admitted: true, .. }) = &operation.task {
             self.under_way -= value.len() * at_once;
         }
         Some(operation)
@@ -155,7 +183,8 @@ impl Operations {
     pub fn admit(&mut self, at_once: usize, room: usize) -> Option<Key> {
         while let Some(&key) = self.waiting.front() {
             let under_way = self.under_way;
-            if let Some(Operation { task: Task::Storing { value, admitted, .. }, .. }) = self.get_mut(key) {
+            if let Some(Operation { task: Task::Storing(storing), .. }) = self.get_mut(key) {
+                let Storing { value, admitted, .. } = storing;
                 let cost = value.len() * at_once;
                 if under_way > 0 && under_way + cost > room {
                     return None;
@@ -207,14 +236,16 @@ impl Task {
             Task::Contact => None,
             Task::Checking(check) => Some(check.method()),
             Task::Handing { key, value, stored, .. } => {
-                Some(Method::HandOn { key: *key, value, age: age_on_arrival(*stored, unix) })
+                Some(Method::HandOn { key: *key, value, age: age_on_arrival(*stored, unix), life: None })
             }
-            Task::Storing { key, value, .. } => Some(Method::StoreValue { key: *key, value }),
+            Task::Storing(Storing { key, value, life, .. }) => {
+                Some(Method::StoreValue { key: *key, value, life: *life })
+            }
             Task::Nodes(lookup)
             | Task::Values { lookup, .. }
             | Task::Finding { lookup, .. }
             | Task::Refresh(lookup) => Some(match lookup.goal() {
-                Goal::Values => Method::FindValue { key: *lookup.target() },
+                Goal::Values => Method::FindValue { key: *lookup.target(), from: None },
                 Goal::Closest | Goal::Exact => Method::FindNode { target: *lookup.target() },
             }),
         }
@@ -224,7 +255,9 @@ impl Task {
     /// if that belongs to a lookup that is over, or the peer was asked elsewhere since.
     pub fn waits_for(&self, contact: &Contact) -> bool {
         match self {
-            Task::Storing { publish, .. } | Task::Handing { publish, .. } => publish.is_holder(contact),
+            Task::Storing(Storing { publish, .. }) | Task::Handing { publish, .. } => {
+                publish.is_holder(contact)
+            }
             Task::Nodes(lookup)
             | Task::Values { lookup, .. }
             | Task::Finding { lookup, .. }
@@ -242,8 +275,16 @@ impl Task {
             | Task::Finding { lookup, .. }
             | Task::Refresh(lookup) => lookup.into(),
             Task::Checking(check) => (&check.lookup).into(),
-            Task::Storing { found, .. } => *found,
+            Task::Storing(storing) => storing.found,
             Task::Contact | Task::Handing { .. } => Effort::default(),
+        }
+    }
+
+    /// Where values are being given away.
+    pub fn publish_mut(&mut self) -> Option<&mut Publish> {
+        match self {
+            Task::Storing(Storing { publish, .. }) | Task::Handing { publish, .. } => Some(publish),
+            _ => None,
         }
     }
 
@@ -254,7 +295,7 @@ impl Task {
             | Task::Finding { lookup, .. }
             | Task::Refresh(lookup) => Some(lookup),
             Task::Checking(check) => Some(&mut check.lookup),
-            Task::Contact | Task::Storing { .. } | Task::Handing { .. } => None,
+            Task::Contact | Task::Storing(_) | Task::Handing { .. } => None,
         }
     }
 
@@ -264,8 +305,8 @@ impl Task {
             Task::Contact => Some(Outcome::Contact(Err(error))),
             Task::Nodes(_) => Some(Outcome::Nodes(Err(error))),
             Task::Values { .. } => Some(Outcome::ValuesEnd(Err(error))),
-            Task::Refresh(_) | Task::Storing { told: true, .. } => None,
-            Task::Finding { .. } | Task::Storing { .. } => Some(Outcome::Stored(Err(error))),
+            Task::Refresh(_) | Task::Storing(Storing { told: true, .. }) => None,
+            Task::Finding { .. } | Task::Storing(_) => Some(Outcome::Stored(Err(error))),
             Task::Checking(_) | Task::Handing { .. } => None,
         }
     }

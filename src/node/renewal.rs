@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::contact::Contact;
 use crate::error::StoreError;
 use crate::id::Id;
 use crate::lookup::Goal;
 use crate::node::custody::{Custody, due_in};
 use crate::node::operation::Task;
 use crate::node::{Node, World};
+use crate::outcome::Stored;
 use crate::store::Published;
 
 /// What failed, or reached nobody but the node itself, is tried again after this part of the
@@ -23,14 +23,14 @@ impl Node {
         world: &mut World<'_>,
         key: &Id,
         value: &[u8],
-        by: &[Contact],
+        stored: &Stored,
     ) {
         let Some(interval) = interval(world.ctx.config) else { return };
         let published = world.store.publish(&mut self.resident, key, value, world.ctx.unix);
         let custody = self.custody.get_or_insert_default();
         match published {
             Ok(Published::Kept(number)) => {
-                let interval = if is_elsewhere(by, &self.id) { interval } else { interval / SOONER };
+                let interval = if is_elsewhere(stored, &self.id) { interval } else { interval / SOONER };
                 set(custody, world, number, interval);
             }
             Ok(Published::Full) => custody.done.not_renewed += 1,
@@ -49,11 +49,22 @@ impl Node {
     ///
     /// When the store cannot be written: it is then renewed as before.
     pub fn withdraw(&mut self, world: &mut World<'_>, key: &Id, value: &[u8]) -> Result<bool, StoreError> {
+        let withdrawn = self.renew_no_more(world, key, value);
+        self.settle(world);
+        withdrawn
+    }
+
+    /// As [`withdraw`](Self::withdraw), in the midst of an input.
+    pub(super) fn renew_no_more(
+        &mut self,
+        world: &mut World<'_>,
+        key: &Id,
+        value: &[u8],
+    ) -> Result<bool, StoreError> {
         let number = world.store.withdraw(&mut self.resident, key, value)?;
         if let Some(number) = number {
             self.stop_renewing(world, number);
         }
-        self.settle(world);
         Ok(number.is_some())
     }
 
@@ -83,23 +94,23 @@ impl Node {
         match world.store.published_value(&self.resident, number) {
             Ok(Some((key, value))) => {
                 let lookup = self.lookup(world, key, Goal::Closest);
-                return Some(Task::Finding { lookup, key, value });
+                return Some(Task::Finding { lookup, key, value, life: None });
             }
             Ok(None) => self.stop_renewing(world, number),
             Err(error) => {
                 log::error!("node {}: a value cannot be renewed: {error}", self.id);
-                self.renewal_ended(world, number, &[]);
+                self.renewal_ended(world, number, None);
             }
         }
         None
     }
 
-    pub(super) fn renewal_ended(&mut self, world: &mut World<'_>, number: i64, by: &[Contact]) {
+    pub(super) fn renewal_ended(&mut self, world: &mut World<'_>, number: i64, stored: Option<&Stored>) {
         let (Some(custody), Some(interval)) = (self.custody.as_deref_mut(), interval(world.ctx.config))
         else {
             return;
         };
-        if !is_elsewhere(by, &self.id) {
+        if !stored.is_some_and(|stored| is_elsewhere(stored, &self.id)) {
             return set(custody, world, number, interval / SOONER);
         }
         custody.done.renewed += 1;
@@ -111,8 +122,8 @@ impl Node {
 }
 
 /// Whether others than the node itself have taken a value.
-fn is_elsewhere(by: &[Contact], own: &Id) -> bool {
-    by.iter().any(|holder| holder.id != *own)
+fn is_elsewhere(stored: &Stored, own: &Id) -> bool {
+    stored.accepted().any(|holder| holder.id != *own)
 }
 
 /// A value is due after about `interval` seconds.

@@ -18,6 +18,9 @@ use crate::table::{Entry, Room};
 const ANSWER_OVERHEAD: usize = 512;
 const MAX_CONTACT: usize = 90;
 
+/// The answer to a store when the node's own store fails.
+const CANNOT_STORE: &str = "this node cannot store values now";
+
 impl Node {
     /// Answers a request: always, but to a peer that does not take its answers.
     pub(super) fn serve(
@@ -46,17 +49,17 @@ impl Node {
                 let wants = self.weigh_offer(world, is_there, &key, offer);
                 self.answer_with_nodes(world, connection, from, request, &key, wants.as_deref());
             }
-            Method::FindValue { key } => self.find_value(world, connection, from, request, &key),
+            Method::FindValue { key, .. } => self.find_value(world, connection, from, request, &key),
             // Whoever may be at another address than he claims leaves nothing here. Peers of
             // 2003 send nothing before they have shown that they are there; ours, no value.
             Method::StoreValue { .. } | Method::HandOn { .. } if !self.peers.mux.is_proven(connection) => {
                 self.refuse(world, connection, tid, "you have not shown that you are where you say");
             }
-            Method::StoreValue { key, value } => {
+            Method::StoreValue { key, value, .. } => {
                 let taken = self.take_value(world, &key, value, None);
                 self.confirm(world, connection, tid, taken);
             }
-            Method::HandOn { key, value, age } => {
+            Method::HandOn { key, value, age, .. } => {
                 let taken = self.take_value(world, &key, value, Some(age));
                 self.confirm(world, connection, tid, taken);
             }
@@ -102,7 +105,7 @@ impl Node {
             Ok(Put::StoreFull) => Err("this node has no room for the value"),
             Err(error) => {
                 log::error!("node {}: a value cannot be stored: {error}", self.id);
-                Err("this node cannot store values now")
+                Err(CANNOT_STORE)
             }
         }
     }
@@ -232,9 +235,11 @@ impl Node {
                     });
                 }
                 Waiting::Reply(connection, tid) => {
-                    self.refuse(world, connection, &tid, "this node cannot store values now");
+                    self.refuse(world, connection, &tid, CANNOT_STORE);
                 }
-                Waiting::Own(operation) => self.own_stored(world, operation, kept),
+                Waiting::Own(operation, until) => {
+                    self.own_stored(world, operation, if kept { Ok(until) } else { Err(CANNOT_STORE) });
+                }
             }
         }
         self.settle(world);

@@ -8,6 +8,7 @@ use crate::contact::Contact;
 use crate::engine::{ContactInfo, Event, NodeKey, OperationKey, Outcome, Stats};
 use crate::error::{OperationError, StoreError};
 use crate::id::Id;
+use crate::outcome::{Found, FoundNodes, Stored};
 
 type Once<D, T> = Box<dyn FnOnce(&mut Reactor<D>, &mut D, Result<T, OperationError>)>;
 type Many<D, T> = Box<dyn FnMut(&mut Reactor<D>, &mut D, Result<T, OperationError>)>;
@@ -15,8 +16,9 @@ type Many<D, T> = Box<dyn FnMut(&mut Reactor<D>, &mut D, Result<T, OperationErro
 /// Who is told of an outcome.
 pub(super) enum Callback<D> {
     Contact(Once<D, Contact>),
-    Contacts(Once<D, Vec<Contact>>),
-    Values(Many<D, Vec<Vec<u8>>>),
+    Nodes(Once<D, FoundNodes>),
+    Stored(Once<D, Stored>),
+    Values(Many<D, Found>),
 }
 
 /// # Operations
@@ -47,11 +49,11 @@ impl<D> Reactor<D> {
         &mut self,
         node: NodeKey,
         timeout: Option<Duration>,
-        f: impl FnOnce(&mut Self, &mut D, Result<Vec<Contact>, OperationError>) + 'static,
+        f: impl FnOnce(&mut Self, &mut D, Result<FoundNodes, OperationError>) + 'static,
     ) -> OperationKey {
         let now = self.driver.now();
         let key = self.driver.engine.find_close_nodes(now, node, timeout);
-        self.remember(key, Callback::Contacts(Box::new(f)))
+        self.remember(key, Callback::Nodes(Box::new(f)))
     }
 
     /// Looks for the node `id`. The nodes found come nearest first, so it is the
@@ -61,34 +63,43 @@ impl<D> Reactor<D> {
         node: NodeKey,
         id: Id,
         timeout: Option<Duration>,
-        f: impl FnOnce(&mut Self, &mut D, Result<Vec<Contact>, OperationError>) + 'static,
+        f: impl FnOnce(&mut Self, &mut D, Result<FoundNodes, OperationError>) + 'static,
     ) -> OperationKey {
         let now = self.driver.now();
         let key = self.driver.engine.find_node(now, node, id, timeout);
-        self.remember(key, Callback::Contacts(Box::new(f)))
+        self.remember(key, Callback::Nodes(Box::new(f)))
     }
 
-    /// Stores `value` under `key` on the nodes nearest to it. The outcome names
-    /// those that accepted it, with the address at which each was reached. If it
-    /// is a success, the value is stored again every
+    /// Stores `value` under `key` on the nodes nearest to it. The outcome is what each of them
+    /// said, and at which address it was reached; it is a success when
+    /// [`Config::store_redundancy`](crate::Config::store_redundancy) of them have the value, or
+    /// all that were found, if those are fewer. Then the value is stored again every
     /// [`Config::renew_interval`](crate::Config::renew_interval) until it is
     /// [withdrawn](Self::withdraw) or the node is closed; a node with a file takes
     /// that up again when it is started anew.
+    ///
+    /// With a `life` of its own (1 s to
+    /// [`Config::value_lifetime`](crate::Config::value_lifetime), counted in whole seconds) it
+    /// is not renewed, and its holders forget it after that; those of 2003 only when they forget
+    /// any.
     pub fn store_value(
         &mut self,
         node: NodeKey,
         key: Id,
         value: Vec<u8>,
+        life: Option<Duration>,
         timeout: Option<Duration>,
-        f: impl FnOnce(&mut Self, &mut D, Result<Vec<Contact>, OperationError>) + 'static,
+        f: impl FnOnce(&mut Self, &mut D, Result<Stored, OperationError>) + 'static,
     ) -> OperationKey {
         let now = self.driver.now();
-        let key = self.driver.engine.store_value(now, node, key, value, timeout);
-        self.remember(key, Callback::Contacts(Box::new(f)))
+        let key = self.driver.engine.store_value(now, node, key, value, life, timeout);
+        self.remember(key, Callback::Stored(Box::new(f)))
     }
 
-    /// Renews a value no more that [`store_value`](Self::store_value) has stored;
-    /// its holders forget it in time. Says whether it was renewed until now: not
+    /// Renews a value no more that [`store_value`](Self::store_value) has stored. Its holders
+    /// are not told: each keeps it, gives it out and hands it on until
+    /// [`Config::value_lifetime`](crate::Config::value_lifetime) has passed since it was last
+    /// stored, and then forgets it. Says whether it was renewed until now: not
     /// while the operation that stores it is still under way.
     ///
     /// # Errors
@@ -99,15 +110,15 @@ impl<D> Reactor<D> {
         self.driver.engine.withdraw(now, node, key, value)
     }
 
-    /// Looks for the values under `key`. `f` is called with each batch of new
-    /// ones as it arrives, and a last time with an empty one, or with an error.
-    /// Each value is reported once.
+    /// Looks for the values under `key`. `f` is called for each node that brings some, as they
+    /// arrive, and a last time with [`Found::End`], or with an error. Each value is reported
+    /// once. (Of more than 65,536 values the rest are left out.)
     pub fn find_values(
         &mut self,
         node: NodeKey,
         key: Id,
         timeout: Option<Duration>,
-        f: impl FnMut(&mut Self, &mut D, Result<Vec<Vec<u8>>, OperationError>) + 'static,
+        f: impl FnMut(&mut Self, &mut D, Result<Found, OperationError>) + 'static,
     ) -> OperationKey {
         let now = self.driver.now();
         let key = self.driver.engine.find_values(now, node, key, timeout);
@@ -165,18 +176,14 @@ impl<D> Reactor<D> {
         let Event::Operation { operation, outcome, .. } = event;
         match (self.callbacks.remove(&operation), outcome) {
             (Some(Callback::Contact(f)), Outcome::Contact(result)) => f(self, data, result),
-            (Some(Callback::Contacts(f)), Outcome::Nodes(result) | Outcome::Stored(result)) => {
-                f(self, data, result);
-            }
+            (Some(Callback::Nodes(f)), Outcome::Nodes(result)) => f(self, data, result),
+            (Some(Callback::Stored(f)), Outcome::Stored(result)) => f(self, data, result),
             (Some(Callback::Values(mut f)), Outcome::Values(values)) => {
-                // An empty batch would look like the end.
-                if !values.is_empty() {
-                    f(self, data, Ok(values));
-                }
+                f(self, data, Ok(Found::Values(values)));
                 self.callbacks.insert(operation, Callback::Values(f));
             }
             (Some(Callback::Values(mut f)), Outcome::ValuesEnd(result)) => {
-                f(self, data, result.map(|()| Vec::new()));
+                f(self, data, result.map(Found::End));
             }
             (None, _) => {} // Its closure panicked at an earlier batch.
             (Some(_), _) => debug_assert!(false, "an outcome of another kind of operation"),

@@ -1,12 +1,13 @@
 //! What nodes of a simulation are asked to do, and waiting for it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::simulation::{Happening, Host, Simulation};
-use crate::contact::Contact;
 use crate::engine::{Effort, OperationKey, Outcome};
 use crate::error::{OperationError, StoreError};
 use crate::id::Id;
+use crate::outcome::Stored;
 use crate::time::Time;
 
 /// An operation that has ended.
@@ -42,9 +43,15 @@ impl Simulation {
     }
 
     /// As [`Engine::store_value`](crate::engine::Engine::store_value).
-    pub fn store_value(&mut self, host: Host, key: Id, value: Vec<u8>) -> Option<OperationKey> {
+    pub fn store_value(
+        &mut self,
+        host: Host,
+        key: Id,
+        value: Vec<u8>,
+        life: Option<Duration>,
+    ) -> Option<OperationKey> {
         let node = self.node(host)?;
-        Some(self.engine.store_value(self.now, node, key, value, None))
+        Some(self.engine.store_value(self.now, node, key, value, life, None))
     }
 
     /// As [`Engine::find_values`](crate::engine::Engine::find_values).
@@ -140,25 +147,21 @@ impl Simulation {
         }
     }
 
-    /// Stores a value through a host's node, and waits for it: the nodes that took it.
+    /// Stores a value through a host's node, and waits for it: what each node said.
     ///
     /// # Errors
     ///
     /// As of [`store_value`](Self::store_value). [`OperationError::Closed`]: no node runs on the host.
-    pub fn put(
-        &mut self,
-        host: Host,
-        key: Id,
-        value: impl Into<Vec<u8>>,
-    ) -> Result<Vec<Contact>, OperationError> {
-        let asked = self.store_value(host, key, value.into());
+    pub fn put(&mut self, host: Host, key: Id, value: impl Into<Vec<u8>>) -> Result<Stored, OperationError> {
+        let asked = self.store_value(host, key, value.into(), None);
         match self.last_of(asked) {
-            Some(Outcome::Stored(holders)) => holders,
+            Some(Outcome::Stored(stored)) => stored,
             _ => Err(OperationError::Closed),
         }
     }
 
-    /// Looks for the values of a key through a host's node, and waits for all of them.
+    /// Looks for the values of a key through a host's node, and waits for all of them. Where some were
+    /// found, it is no error that the search failed later.
     ///
     /// # Errors
     ///
@@ -169,8 +172,8 @@ impl Simulation {
         let mut found = Vec::new();
         for outcome in ended.outcomes {
             match outcome {
-                Outcome::Values(values) => found.extend(values),
-                Outcome::ValuesEnd(Err(error)) => return Err(error),
+                Outcome::Values(brought) => found.extend(brought.values),
+                Outcome::ValuesEnd(Err(error)) if found.is_empty() => return Err(error),
                 _ => {}
             }
         }

@@ -5,6 +5,7 @@ use super::simulation::Host;
 use crate::contact::Contact;
 use crate::engine::Outcome;
 use crate::error::OperationError;
+use crate::outcome::FoundValues;
 use crate::time::Time;
 
 /// Enters an outcome of an operation of a host's node.
@@ -14,13 +15,18 @@ pub(super) fn enter(digest: &mut Digest, now: Time, host: Host, outcome: &Outcom
     match outcome {
         Outcome::Contact(Ok(contact)) => enter_contacts(digest, 1, std::slice::from_ref(contact)),
         Outcome::Nodes(Ok(contacts)) => enter_contacts(digest, 2, contacts),
-        Outcome::Stored(Ok(contacts)) => enter_contacts(digest, 3, contacts),
-        Outcome::Values(values) => {
-            digest.number(4);
+        Outcome::Stored(Ok(stored)) => {
+            let accepted: Vec<Contact> = stored.accepted().copied().collect();
+            enter_contacts(digest, 3, &accepted);
+            digest.number(stored.receipts.len() as u64);
+        }
+        Outcome::Values(FoundValues { by, values, known }) => {
+            enter_contacts(digest, 4, std::slice::from_ref(by));
             digest.number(values.len() as u64);
             values.iter().for_each(|value| digest.bytes(value));
+            digest.number(*known as u64);
         }
-        Outcome::ValuesEnd(Ok(())) => digest.number(5),
+        Outcome::ValuesEnd(Ok(_)) => digest.number(5),
         Outcome::Contact(Err(error)) => enter_error(digest, 6, error),
         Outcome::Nodes(Err(error)) => enter_error(digest, 7, error),
         Outcome::Stored(Err(error)) => enter_error(digest, 8, error),

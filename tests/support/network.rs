@@ -16,7 +16,7 @@ use khashmir::krpc::netstring;
 use khashmir::random::{Random, seed_from_number, seeded};
 use khashmir::time::{Time, UnixTime};
 use khashmir::wheel::Wheel;
-use khashmir::{Config, Contact, Id, NodeKey, NodeOptions, OperationKey, Stats};
+use khashmir::{Config, Contact, Id, NodeKey, NodeOptions, OperationError, OperationKey, Stats};
 use rand::RngExt;
 
 pub const fn ms(ms: u64) -> Duration {
@@ -501,25 +501,46 @@ impl Network {
     pub fn find_values(&mut self, node: NodeKey, key: Id) -> Vec<Vec<u8>> {
         let operation = self.engine.find_values(self.now, node, key, None);
         let mut outcomes = self.wait(operation);
-        assert_eq!(outcomes.pop(), Some(Outcome::ValuesEnd(Ok(()))));
+        // Who is alone, or cut off, has what it holds itself.
+        let end = outcomes.pop();
+        assert!(
+            matches!(
+                end,
+                Some(Outcome::ValuesEnd(
+                    Ok(_) | Err(OperationError::NoContacts | OperationError::NobodyAnswered { .. })
+                ))
+            ),
+            "{end:?}"
+        );
         outcomes
             .into_iter()
             .flat_map(|outcome| match outcome {
-                Outcome::Values(values) => values,
+                Outcome::Values(found) => found.values,
                 other => panic!("{other:?}"),
             })
             .collect()
     }
 
     pub fn store(&mut self, node: NodeKey, key: Id, value: &[u8]) -> Outcome {
-        let operation = self.engine.store_value(self.now, node, key, value.to_vec(), None);
+        let operation = self.engine.store_value(self.now, node, key, value.to_vec(), None, None);
         the_one(self.wait(operation))
+    }
+
+    /// Who took a value, nearest first.
+    pub fn holders(&mut self, node: NodeKey, key: Id, value: &[u8]) -> Vec<Contact> {
+        match self.store(node, key, value) {
+            Outcome::Stored(Ok(stored)) => stored.accepted().copied().collect(),
+            other => panic!("{other:?}"),
+        }
     }
 
     pub fn find_node(&mut self, node: NodeKey, id: Id) -> Vec<Contact> {
         let operation = self.engine.find_node(self.now, node, id, None);
         match the_one(self.wait(operation)) {
-            Outcome::Nodes(Ok(nodes)) => nodes,
+            Outcome::Nodes(Ok(found)) => found.nodes,
+            Outcome::Nodes(Err(OperationError::NoContacts | OperationError::NobodyAnswered { .. })) => {
+                Vec::new()
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -530,6 +551,15 @@ fn one_way((least, most): (u64, u64), from: SocketAddr, to: SocketAddr) -> u64 {
     let mut hash = DefaultHasher::new();
     hash.write(format!("{} {}", from.min(to), from.max(to)).as_bytes());
     500 * least + hash.finish() % (500 * (most - least) + 1)
+}
+
+/// How many took a value, and how many had to, when these were too few.
+#[track_caller]
+pub fn too_few(outcome: &Outcome) -> (usize, usize) {
+    match outcome {
+        Outcome::Stored(Err(OperationError::TooFew(stored))) => (stored.accepted().count(), stored.needed),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Whether this is the last that an operation brings.

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use khashmir::airhook::packet::{MAX_MESSAGE, Packet};
 use khashmir::bencode::{self, Encoder, MAX_DEPTH, Value};
-use khashmir::krpc::message::{self, Fault, MAX_ERROR_TEXT, MAX_NODES, Message, Method, Rejected, Response};
+use khashmir::krpc::message::{
+    self, Fault, MAX_ERROR_TEXT, MAX_NODES, Message, Method, Rejected, Response, ValuesAnswer,
+};
 use khashmir::krpc::netstring::{self, NetstringError, Taken};
 use khashmir::{Contact, Id};
 
@@ -189,12 +191,21 @@ fn write_response(response: &Response<'_>) {
     if let Some(values) = response.values() {
         let values: Vec<&[u8]> = values.collect();
         let closer: Vec<Contact> = response.closer().map(Iterator::collect).unwrap_or_default();
-        let sent = message::response_values_and_closer(&mut out, response.tid, &sender, &values, &closer);
+        let sent = {
+            let beside = ValuesAnswer { closer: &closer, more: response.more() };
+            message::response_page(&mut out, response.tid, &sender, &values, beside)
+        };
         again(&out, &|again| {
             let back: Vec<&[u8]> = again.values().expect("values").collect();
             assert!(back.len() == sent && (sent < values.len() || back == values));
             assert!(again.closer().is_none_or(|back| back.eq(closer.iter().copied())));
+            assert_eq!(again.more(), response.more());
         });
+        out.clear();
+    }
+    if let Some(life) = response.life() {
+        message::response_stored(&mut out, response.tid, &sender, life);
+        again(&out, &|again| assert_eq!(again.life(), Some(life)));
         out.clear();
     }
     message::response_empty(&mut out, response.tid, &sender);

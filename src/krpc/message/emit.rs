@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{Fault, MAX_HOST, MAX_NODES, MAX_OFFERED, MAX_TID, Method};
+use super::{Fault, MAX_HOST, MAX_NODES, MAX_OFFERED, MAX_TID, Method, Page};
 use crate::bencode::{Encoder, bytes_len};
 use crate::config::MAX_NETSTRING;
 use crate::contact::Contact;
@@ -69,10 +69,10 @@ fn write_request(
     let (key, target, value) = match *method {
         Method::Ping => (None, None, None),
         Method::FindNode { target } | Method::OfferValues { key: target, .. } => (None, Some(target), None),
-        Method::StoreValue { key, value } | Method::HandOn { key, value, .. } => {
+        Method::StoreValue { key, value, .. } | Method::HandOn { key, value, .. } => {
             (Some(key), None, Some(value))
         }
-        Method::FindValue { key } => (Some(key), None, None),
+        Method::FindValue { key, .. } => (Some(key), None, None),
     };
     let length = value.map_or(0, <[u8]>::len);
     if length > MAX_BODY {
@@ -94,6 +94,13 @@ fn write_request(
             message.key(b"value").bytes(value);
         }
         message.end();
+        if let Method::FindValue { from: Some(page), .. } = method {
+            message.key(b"from").bytes(page.as_bytes());
+        }
+        if let Method::StoreValue { life: Some(life), .. } | Method::HandOn { life: Some(life), .. } = method
+        {
+            message.key(b"life").int((*life).into());
+        }
         if let Method::OfferValues { offer, .. } = method {
             message.key(b"offer").bytes(offer.as_bytes());
         }
@@ -105,11 +112,21 @@ fn write_request(
     })
 }
 
-/// Appends to `out` a response that says nothing but who answers: to a ping, or
-/// that a value is stored.
+/// Appends to `out` a response that says nothing but who answers: to a ping, or, as peers of
+/// 2003 do, that a value is stored.
 pub fn response_empty(out: &mut Vec<u8>, tid: &[u8], sender: &Contact) {
     bounded(message(out, 0, |message| {
         contact(message.key(b"rsp").dict().key(b"sender"), sender);
+        envelope(message.end(), tid, b"rsp");
+    }));
+}
+
+/// Appends to `out` a response that a value is stored, and kept for `life` seconds more at the
+/// longest.
+pub fn response_stored(out: &mut Vec<u8>, tid: &[u8], sender: &Contact, life: u32) {
+    bounded(message(out, 0, |message| {
+        message.key(b"rsp").dict().key(b"life").int(life.into());
+        contact(message.key(b"sender"), sender);
         envelope(message.end(), tid, b"rsp");
     }));
 }
@@ -162,6 +179,26 @@ pub fn response_values_and_closer(
     values: impl IntoIterator<Item = impl AsRef<[u8]>>,
     closer: &[Contact],
 ) -> usize {
+    response_page(out, tid, sender, values, ValuesAnswer { closer, more: None })
+}
+
+/// What a response says beside its values.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ValuesAnswer<'a> {
+    /// Nodes that may hold others.
+    pub closer: &'a [Contact],
+    /// Where the asker may go on, when there are more of them than these.
+    pub more: Option<Page<'a>>,
+}
+
+/// As [`response_values`], with what else there is to say.
+pub fn response_page(
+    out: &mut Vec<u8>,
+    tid: &[u8],
+    sender: &Contact,
+    values: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ValuesAnswer { closer, more }: ValuesAnswer<'_>,
+) -> usize {
     let written = message(out, 1000, |message| {
         // The opening `d` is there already.
         let start = message.buffered() - 1;
@@ -170,6 +207,9 @@ pub fn response_values_and_closer(
             message.key(b"closer").list();
             closer.iter().take(MAX_NODES).for_each(|node| contact(message, node));
             message.end();
+        }
+        if let Some(page) = more {
+            message.key(b"more").bytes(page.as_bytes());
         }
         contact(message.key(b"sender"), sender);
         message.key(b"values").list();

@@ -205,8 +205,11 @@ impl Original {
         let target = search.target;
         let for_values = matches!(search.goal, Goal::Values(_));
         for node in ask {
-            let method =
-                if for_values { Method::FindValue { key: target } } else { Method::FindNode { target } };
+            let method = if for_values {
+                Method::FindValue { key: target, from: None }
+            } else {
+                Method::FindNode { target }
+            };
             self.call(now, node, &method, Purpose::Search { operation });
         }
         let Some(nodes) = end else { return };
@@ -228,7 +231,7 @@ impl Original {
     fn go_on_storing(&mut self, now: Time, operation: Operation, ask: Vec<Contact>, is_over: bool) {
         let Some(Running::Storing(storing)) = self.running.remove(&operation) else { return };
         for node in ask {
-            let method = Method::StoreValue { key: storing.key, value: &storing.value };
+            let method = Method::StoreValue { key: storing.key, value: &storing.value, life: None };
             self.call(now, node, &method, Purpose::Store { operation });
         }
         if is_over {

@@ -91,7 +91,7 @@ impl Run<'_> {
     pub fn store(&mut self, value: u32) {
         let by = self.pick(|member| !member.foreign);
         let key = self.key(value);
-        let operation = by.and_then(|by| self.sim.store_value(by.host, key, self.value(value)));
+        let operation = by.and_then(|by| self.sim.store_value(by.host, key, self.value(value), None));
         match by.zip(operation) {
             Some((by, operation)) => {
                 self.publishers[value as usize] = (by.host, self.phase);

@@ -252,8 +252,8 @@ impl<'a> Run<'a> {
                     Job::Store { value } => self.stored(value, took, &outcome),
                     Job::Search { value, phase, found_after } => {
                         let ended = matches!(outcome, Outcome::ValuesEnd(_));
-                        let brought = matches!(&outcome, Outcome::Values(values)
-                            if values.contains(&self.value(value)));
+                        let brought = matches!(&outcome, Outcome::Values(brought)
+                            if brought.values.contains(&self.value(value)));
                         let found_after = found_after.or(brought.then_some(took));
                         if ended {
                             self.searched(phase, took, found_after, effort);
