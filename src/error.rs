@@ -196,6 +196,8 @@ pub enum OperationError {
     },
     /// Values must not be empty: 2003 peers store such a value but never find it.
     ValueEmpty,
+    /// [`Config::validator`](crate::Config::validator) refused the value; its reason.
+    ValueInvalid(String),
     /// Fewer nodes took the value than had to.
     TooFew {
         /// How many took it.
@@ -221,6 +223,7 @@ impl fmt::Display for OperationError {
                 write!(f, "the value has {size} bytes, {limit} are allowed")
             }
             OperationError::ValueEmpty => f.write_str("the value is empty: at least one byte is needed"),
+            OperationError::ValueInvalid(why) => write!(f, "the value is not valid: {why}"),
             OperationError::TooFew { accepted, needed } => {
                 write!(f, "only {accepted} nodes took the value, {needed} had to")
             }

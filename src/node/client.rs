@@ -12,14 +12,17 @@ use crate::id::Id;
 use crate::krpc::message::{Method, Response};
 use crate::lookup::{Goal, Lookup, MAX_UNASKED, Step};
 use crate::node::operation::{Effort, Event, Operation, OperationKey, Outcome, Task};
+use crate::node::paging::Pages;
 use crate::node::peers::{Overdue, Waiter};
+use crate::node::serve::Origin;
 use crate::node::{Node, Waiting, World};
 use crate::publish::Publish;
 use crate::table::Entry;
+use crate::validator::Validator;
 
 /// How many different values one search reports at most: more would be no
 /// collection, but an attack on the memory of the one who searches.
-const MAX_VALUES: usize = 65_536;
+pub(super) const MAX_VALUES: usize = 65_536;
 
 impl Node {
     // -- commands
@@ -59,13 +62,17 @@ impl Node {
     ) -> Key {
         let (size, most) = (value.len(), world.ctx.config.max_value_size);
         let lookup = self.lookup(world, key, Goal::Closest);
-        let operation = self.enter(world, Task::Finding { lookup, key, value }, limit);
-        if size == 0 {
-            self.fail(world, operation, OperationError::ValueEmpty);
+        let refused = if size == 0 {
+            Some(OperationError::ValueEmpty)
         } else if size > most {
-            self.fail(world, operation, OperationError::ValueTooLarge { size, limit: most });
+            Some(OperationError::ValueTooLarge { size, limit: most })
         } else {
-            self.advance(world, operation);
+            self.check_value(world, &key, &value, None).err().map(OperationError::ValueInvalid)
+        };
+        let operation = self.enter(world, Task::Finding { lookup, key, value }, limit);
+        match refused {
+            Some(error) => drop(self.fail(world, operation, error)),
+            None => self.advance(world, operation),
         }
         self.settle(world);
         operation
@@ -75,7 +82,8 @@ impl Node {
     /// then [`Outcome::ValuesEnd`]
     pub fn find_values(&mut self, world: &mut World<'_>, key: Id, limit: Option<Duration>) -> Key {
         let lookup = self.lookup(world, key, Goal::Values);
-        let operation = self.enter(world, Task::Values { lookup, seen: BTreeSet::new() }, limit);
+        let operation =
+            self.enter(world, Task::Values { lookup, seen: BTreeSet::new(), pages: Pages::default() }, limit);
         let mut values = Vec::new();
         let stored_after = world.ctx.unix.minus(world.ctx.config.value_lifetime);
         let start = Id::new([0; 20]);
@@ -89,7 +97,7 @@ impl Node {
             self.fail(world, operation, OperationError::Store(error));
             return operation;
         }
-        self.report(world, operation, values);
+        self.report(world, operation, None, values);
         self.advance(world, operation);
         self.settle(world);
         operation
@@ -170,6 +178,10 @@ impl Node {
             };
             match step {
                 Step::Wait => return self.tell_if_decided(world, key),
+                // What peers have still to bring is waited for.
+                Step::Done if matches!(&operation.task, Task::Values { pages, .. } if pages.is_waiting()) => {
+                    return;
+                }
                 Step::Done => return self.stage_done(world, key),
                 Step::Query(contact) if contact.id == self.id => self.store_here(world, key),
                 Step::Query(contact) => {
@@ -190,7 +202,14 @@ impl Node {
             return;
         };
         let (key, value) = (*key, std::mem::take(value));
-        let taken = self.take_value(world, &key, &value, None);
+        // One that was to be renewed may have been stored under another validator.
+        let taken = match self.check_value(world, &key, &value, None) {
+            Ok(()) => {
+                let own = Origin { sender: None, age: None, life: None };
+                self.take_value(world, &key, &value, own).map_err(|refusal| refusal.to_string())
+            }
+            Err(why) => Err(why),
+        };
         if taken.is_ok() {
             self.promise(world, Waiting::Own(operation));
         }
@@ -220,7 +239,7 @@ impl Node {
 
     /// A lookup or a publishing is over, and the operation ends or lines up for the next.
     fn stage_done(&mut self, world: &mut World<'_>, operation_key: Key) {
-        let own = self.peers.own_contact(&world.ctx);
+        let own = self.as_holder(world);
         let config = world.ctx.config;
         let Some(operation) = self.operations.get_mut(operation_key) else {
             return;
@@ -230,7 +249,8 @@ impl Node {
             // A node that knows others and reaches none is cut off, not alone.
             let cut_off = lookup.answered() == 0 && lookup.failed() > 0;
             let exist = if cut_off { holders.len() + 1 } else { holders.len() };
-            let needed = config.store_redundancy.min(exist);
+            // A client that reaches nobody has stored nothing.
+            let needed = config.store_redundancy.min(exist.max(1));
             let publish = Publish::new(holders, config.concurrent_requests, needed);
             let found = (&*lookup).into();
             let (target, value) = (*key, std::mem::take(value));
@@ -290,7 +310,9 @@ impl Node {
         if let (Task::Values { lookup, .. }, Some(found)) = (&operation.task, response.values()) {
             // Who holds values may know best who else does: its neighbours.
             let target = *lookup.target();
-            self.report(world, key, found.filter(|value| !value.is_empty()).map(<[u8]>::to_vec).collect());
+            let values = found.filter(|value| !value.is_empty()).map(<[u8]>::to_vec).collect();
+            let news = self.report(world, key, Some(from), values);
+            self.ask_for_more(world, key, from, response.more(), news);
             if let Some(closer) = response.closer() {
                 self.neighbours_named(world, key, from, Some(closer));
             } else {
@@ -358,6 +380,11 @@ impl Node {
             return;
         };
         let failed_before = self.failed.has(&asked, world.ctx.now);
+        if let (Task::Values { pages, .. }, Overdue::Silent(..) | Overdue::Lost(..)) =
+            (&mut operation.task, overdue)
+        {
+            pages.note_silence(&asked);
+        }
         match (&mut operation.task, overdue) {
             (Task::Storing { publish, .. } | Task::Handing { publish, .. }, Overdue::Late(..)) => {
                 publish.on_slow(&id);
@@ -400,14 +427,37 @@ impl Node {
         self.fail(world, key, OperationError::Call(why));
     }
 
-    /// Tells of those values that are new.
-    fn report(&mut self, world: &mut World<'_>, key: Key, mut values: Vec<Vec<u8>>) {
-        if let Some(Operation { task: Task::Values { lookup, seen }, .. }) = self.operations.get_mut(key) {
-            values.retain(|value| seen.len() < MAX_VALUES && seen.insert(Id::of(value)));
-            if !values.is_empty() {
-                tell(world, key, Outcome::Values(values), (&*lookup).into());
+    /// Tells of those values that are new, and are taken. Whether there are any.
+    pub(super) fn report(
+        &mut self,
+        world: &mut World<'_>,
+        key: Key,
+        from: Option<&Contact>,
+        mut values: Vec<Vec<u8>>,
+    ) -> bool {
+        let Some(Operation { task: Task::Values { lookup, seen, .. }, .. }) = self.operations.get_mut(key)
+        else {
+            return false;
+        };
+        let (validator, target) = (&world.ctx.config.validator, lookup.target());
+        let is_valid = |value: &[u8]| {
+            let check = |validator: &Validator| validator.check(target, value, from.map(|from| from.addr));
+            validator.as_ref().is_none_or(|validator| check(validator).is_ok())
+        };
+        values.retain(|value| {
+            let digest = Id::of(value);
+            if seen.len() >= MAX_VALUES || seen.contains(&digest) {
+                return false;
             }
+            let valid = is_valid(value);
+            self.invalid += u64::from(!valid);
+            valid && seen.insert(digest)
+        });
+        let news = !values.is_empty();
+        if news {
+            tell(world, key, Outcome::Values(values), (&*lookup).into());
         }
+        news
     }
 
     fn fail(&mut self, world: &mut World<'_>, key: Key, error: OperationError) -> bool {
@@ -453,21 +503,24 @@ fn tell(world: &mut World<'_>, operation: Key, outcome: Outcome, effort: Effort)
 }
 
 /// The `k` nearest to the target, over IPv4 and over IPv6, of those that answered and this
-/// node itself.
-pub(super) fn holders(lookup: &Lookup, own: Contact, k: usize) -> Vec<Contact> {
+/// node itself, unless it is none of them.
+pub(super) fn holders(lookup: &Lookup, own: Option<Contact>, k: usize) -> Vec<Contact> {
     let mut holders: Vec<Contact> = lookup.closest().collect();
     let target = lookup.target();
-    let distance = target.distance(&own.id);
-    let place = holders.partition_point(|holder| target.distance(&holder.id) < distance);
-    holders.insert(place, own);
+    if let Some(own) = own {
+        let distance = target.distance(&own.id);
+        let place = holders.partition_point(|holder| target.distance(&holder.id) < distance);
+        holders.insert(place, own);
+    }
+    let is_own = |holder: &Contact| own.is_some_and(|own| own.id == holder.id);
     let mut left = [true, false].map(|ipv4| {
-        let others = holders.iter().any(|holder| holder.id != own.id && holder.addr.is_ipv4() == ipv4);
+        let others = holders.iter().any(|holder| !is_own(holder) && holder.addr.is_ipv4() == ipv4);
         if others { k } else { 0 }
     });
     let alone = holders.len() == 1;
     holders.retain(|holder| {
         let [ipv4, ipv6] = &mut left;
-        let room = if holder.id == own.id {
+        let room = if is_own(holder) {
             // It is one for both.
             let room = *ipv4 + *ipv6;
             (*ipv4, *ipv6) = (ipv4.saturating_sub(1), ipv6.saturating_sub(1));
