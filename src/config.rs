@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::error::ConfigError;
+use crate::validator::Validator;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -27,6 +28,21 @@ pub enum Durability {
     /// nothing, a power cut may lose the last writes, never the file
     /// (`synchronous = NORMAL`).
     System,
+}
+
+/// What a node does for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// All of it: it answers, and keeps values. The default.
+    #[default]
+    Full,
+    /// It answers, but keeps nothing that others want to store or hand on: they are told so.
+    /// What its owner stores through it, it keeps if it is one of those to hold it.
+    ReadOnly,
+    /// It answers each request with an error, and so is in nobody's table: for programs that
+    /// come and go, or cannot be reached. It keeps nothing, and what its owner stores is
+    /// with others alone.
+    Client,
 }
 
 /// The settings of a node, or of an [`airhook::Endpoint`](crate::airhook::Endpoint), which
@@ -80,6 +96,9 @@ pub struct Config {
     /// local address of the route to it. Never 0.0.0.0 or `::`.
     pub advertised_address: Option<IpAddr>,
 
+    /// What the node does for others. Default: all of it.
+    pub role: Role,
+
     // Values
     /// The largest value, in bytes, that is taken from others and from the
     /// program. 0 to 99,000 (a value must fit into a message of 99,999 bytes
@@ -91,6 +110,15 @@ pub struct Config {
     /// Never more than that; at least 999 more than
     /// [`max_value_size`](Self::max_value_size) and than 100 times [`k`](Self::k).
     pub max_message_size: usize,
+    /// How many bytes one answer has at the most, its frame included. Of more values of a key
+    /// than fit it brings others each time; nodes that understand it are told how to ask for
+    /// the rest. At most and by default 99,999, what peers of 2003 take; at
+    /// least 999 more than [`max_value_size`](Self::max_value_size) and than 100 times
+    /// [`k`](Self::k).
+    pub max_response: usize,
+    /// Decides which values are taken, from others and from the program. Default: none, they
+    /// all are.
+    pub validator: Option<Validator>,
     /// How long a value is kept after its publisher stored it last; a value that was handed
     /// on comes with its age. At least 1 s; default 24 h.
     pub value_lifetime: Duration,
@@ -232,8 +260,11 @@ impl Default for Config {
             operation_timeout: MINUTE,
             max_operations: 10_000,
             advertised_address: None,
+            role: Role::default(),
             max_value_size: 64 * 1024,
             max_message_size: MAX_NETSTRING,
+            max_response: MAX_NETSTRING,
+            validator: None,
             value_lifetime: DAY,
             max_values_per_key: 1024,
             max_stored_bytes: 64 * 1024 * 1024,
@@ -297,6 +328,11 @@ impl Config {
             (
                 (least_message..=MAX_NETSTRING).contains(&self.max_message_size),
                 "max_message_size",
+                "at most 99,999 bytes, and 999 more than max_value_size and than 100 for each of k",
+            ),
+            (
+                (least_message..=MAX_NETSTRING).contains(&self.max_response),
+                "max_response",
                 "at most 99,999 bytes, and 999 more than max_value_size and than 100 for each of k",
             ),
             (self.value_lifetime >= second, "value_lifetime", "at least 1 s"),

@@ -222,6 +222,8 @@ pub enum OperationError {
         /// The longest that is allowed.
         limit: Duration,
     },
+    /// [`Config::validator`](crate::Config::validator) refused the value; its reason.
+    ValueInvalid(String),
     /// Fewer nodes took the value than had to
     /// ([`Config::store_redundancy`](crate::Config::store_redundancy)): what each of them said.
     /// Those that took it keep it, but it is not renewed.
@@ -255,6 +257,7 @@ impl fmt::Display for OperationError {
             OperationError::LifeOutOfBounds { life, limit } => {
                 write!(f, "a value cannot live for {life:?}: from 1s to {limit:?} is allowed")
             }
+            OperationError::ValueInvalid(why) => write!(f, "the value is not valid: {why}"),
             OperationError::TooFew(stored) => {
                 write!(f, "too few nodes: {stored}")?;
                 let alone = stored.effort.answered == 0 && stored.effort.asked > 0;

@@ -155,16 +155,18 @@ pub mod store;
 #[doc(hidden)]
 pub mod table;
 pub mod time;
+mod validator;
 #[doc(hidden)]
 pub mod wheel;
 
 pub use self::khashmir::{Khashmir, Operation, test_one};
-pub use config::{Config, Durability};
+pub use config::{Config, Durability, Role};
 pub use contact::Contact;
 pub use engine::{ContactInfo, NodeKey, NodeOptions, OperationKey, Stats};
 pub use error::{CallError, ConfigError, OperationError, SendError, StartError, StoreError};
 pub use id::{Distance, Id, ParseIdError};
 pub use outcome::{Effort, Found, FoundNodes, FoundValues, Receipt, Search, StoreReply, Stored};
+pub use validator::Validator;
 
 /// The examples in the README, compiled and run as tests.
 #[cfg(doctest)]

@@ -16,7 +16,7 @@ const LONGEST_LINE: usize = 110;
 fn layer(module: &str) -> Option<u32> {
     let room = module.split('/').next().unwrap_or(module);
     Some(match (module, room) {
-        ("error" | "id" | "contact" | "time" | "random" | "config" | "outcome", _) => 0,
+        ("error" | "id" | "contact" | "time" | "random" | "validator" | "config" | "outcome", _) => 0,
         (_, "wheel") => 1,
         ("context" | "airhook/packet", _) | (_, "bencode") => 2,
         ("krpc/netstring", _) => 3,

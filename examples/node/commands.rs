@@ -232,6 +232,7 @@ fn error_json(error: &OperationError) -> Value {
         OperationError::ValueTooLarge { .. } => "value_too_large",
         OperationError::ValueEmpty => "value_empty",
         OperationError::LifeOutOfBounds { .. } => "life_out_of_bounds",
+        OperationError::ValueInvalid(_) => "value_invalid",
         OperationError::TooFew(_) => "too_few",
         OperationError::WouldBlock => "would_block",
         OperationError::Store(_) => "store",

@@ -12,16 +12,19 @@ use crate::id::Id;
 use crate::krpc::message::{Method, Response};
 use crate::lookup::{Goal, Lookup, MAX_UNASKED, Step};
 use crate::node::operation::{Event, Operation, OperationKey, Outcome, Storing, Task};
+use crate::node::paging::Pages;
 use crate::node::peers::{Overdue, Waiter};
+use crate::node::serve::Origin;
 use crate::node::{Node, Waiting, World};
 use crate::outcome::{Effort, FoundNodes, FoundValues, Search, StoreReply, Stored};
 use crate::publish::Publish;
 use crate::table::Entry;
 use crate::time::UnixTime;
+use crate::validator::Validator;
 
 /// How many different values one search reports at most: more would be no
 /// collection, but an attack on the memory of the one who searches.
-const MAX_VALUES: usize = 65_536;
+pub(super) const MAX_VALUES: usize = 65_536;
 
 impl Node {
     // -- commands
@@ -82,7 +85,9 @@ impl Node {
         } else {
             let fits = |life: &Duration| (Duration::from_secs(1)..=config.value_lifetime).contains(life);
             let wrong = life.filter(|life| !fits(life));
-            wrong.map(|life| OperationError::LifeOutOfBounds { life, limit: config.value_lifetime })
+            wrong.map(|life| OperationError::LifeOutOfBounds { life, limit: config.value_lifetime }).or_else(
+                || self.check_value(world, &key, &value, None).err().map(OperationError::ValueInvalid),
+            )
         };
         // In whole seconds, as on the wire, and no longer than asked for.
         let life = life.map(|life| u32::try_from(life.as_secs()).unwrap_or(u32::MAX));
@@ -103,7 +108,8 @@ impl Node {
             return refused;
         }
         let lookup = self.lookup(world, key, Goal::Values);
-        let operation = self.enter(world, Task::Values { lookup, seen: BTreeSet::new() }, limit);
+        let operation =
+            self.enter(world, Task::Values { lookup, seen: BTreeSet::new(), pages: Pages::default() }, limit);
         let mut values = Vec::new();
         let stored_after = world.ctx.unix.minus(world.ctx.config.value_lifetime);
         let start = Id::new([0; 20]);
@@ -220,6 +226,10 @@ impl Node {
             };
             match step {
                 Step::Wait => return self.tell_if_decided(world, key),
+                // What peers have still to bring is waited for.
+                Step::Done if matches!(&operation.task, Task::Values { pages, .. } if pages.is_waiting()) => {
+                    return;
+                }
                 Step::Done => return self.stage_done(world, key),
                 Step::Query(contact) if contact.id == self.id => self.store_here(world, key),
                 Step::Query(contact) => {
@@ -238,9 +248,15 @@ impl Node {
             return;
         };
         let (key, value, life) = (storing.key, std::mem::take(&mut storing.value), storing.life);
-        let taken = self.take_value(world, &key, &value, None);
-        if taken.is_ok() {
-            let until = kept_until(world, life);
+        // One that was to be renewed may have been stored under another validator.
+        let taken = match self.check_value(world, &key, &value, None) {
+            Ok(()) => {
+                let own = Origin { sender: None, age: None, life };
+                self.take_value(world, &key, &value, own).map_err(|refusal| refusal.to_string())
+            }
+            Err(why) => Err(why),
+        };
+        if let Ok(until) = taken {
             self.promise(world, Waiting::Own(operation, until));
         }
         if let Some(Operation { task: Task::Storing(storing), .. }) = self.operations.get_mut(operation) {
@@ -269,7 +285,7 @@ impl Node {
 
     /// A lookup or a publishing is over, and the operation ends or lines up for the next.
     fn stage_done(&mut self, world: &mut World<'_>, operation_key: Key) {
-        let own = self.peers.own_contact(&world.ctx);
+        let own = self.as_holder(world);
         let config = world.ctx.config;
         let Some(operation) = self.operations.get_mut(operation_key) else {
             return;
@@ -279,7 +295,8 @@ impl Node {
             // A node that knows others and reaches none is cut off, not alone.
             let cut_off = lookup.answered() == 0 && lookup.failed() > 0;
             let exist = if cut_off { holders.len() + 1 } else { holders.len() };
-            let needed = config.store_redundancy.min(exist);
+            // A client that reaches nobody has stored nothing.
+            let needed = config.store_redundancy.min(exist.max(1));
             let publish = Publish::new(holders, config.concurrent_requests, needed);
             let found = (&*lookup).into();
             let (key, value, life) = (*key, std::mem::take(value), *life);
@@ -294,7 +311,7 @@ impl Node {
                 Some(error) => Err(error),
                 None => Ok(FoundNodes { nodes: lookup.closest().collect(), effort: lookup.into() }),
             })),
-            Task::Values { lookup, seen } => Some(Outcome::ValuesEnd(match unanswered(lookup) {
+            Task::Values { lookup, seen, .. } => Some(Outcome::ValuesEnd(match unanswered(lookup) {
                 // One that is alone, and knows it, is all there is.
                 Some(OperationError::NoContacts) if !seen.is_empty() => Ok(Search::default()),
                 Some(error) => Err(error),
@@ -344,7 +361,8 @@ impl Node {
         if let (Task::Values { lookup, .. }, Some(found)) = (&operation.task, response.values()) {
             // Who holds values may know best who else does: its neighbours.
             let target = *lookup.target();
-            self.report(world, key, *from, found.filter(|value| !value.is_empty()));
+            let news = self.report(world, key, *from, found.filter(|value| !value.is_empty()));
+            self.ask_for_more(world, key, from, response.more(), news);
             if let Some(closer) = response.closer() {
                 self.neighbours_named(world, key, from, Some(closer));
             } else {
@@ -412,6 +430,11 @@ impl Node {
             return;
         };
         let failed_before = self.failed.has(&asked, world.ctx.now);
+        if let (Task::Values { pages, .. }, Overdue::Silent(..) | Overdue::Lost(..)) =
+            (&mut operation.task, overdue)
+        {
+            pages.note_silence(&asked);
+        }
         match (&mut operation.task, overdue) {
             (Task::Storing(Storing { publish, .. }) | Task::Handing { publish, .. }, overdue) => {
                 match overdue {
@@ -460,31 +483,45 @@ impl Node {
         self.fail(world, key, OperationError::Call(why));
     }
 
-    /// Tells which values `by` has brought: those that are new, and how many are not.
-    fn report<'v>(
+    /// Tells which values `by` has brought: those that are new and taken, and how many are not
+    /// new. Whether any are.
+    pub(super) fn report<'v>(
         &mut self,
         world: &mut World<'_>,
         key: Key,
         by: Contact,
         brought: impl Iterator<Item = &'v [u8]>,
-    ) {
-        if let Some(Operation { task: Task::Values { lookup, seen }, .. }) = self.operations.get_mut(key) {
-            let (mut values, mut known, mut here) = (Vec::new(), 0, BTreeSet::new());
-            for value in brought {
-                let digest = Id::of(value);
-                if !here.insert(digest) {
-                    // Twice in one answer.
-                } else if seen.contains(&digest) {
-                    known += 1;
-                } else if seen.len() < MAX_VALUES {
+    ) -> bool {
+        let Some(Operation { task: Task::Values { lookup, seen, .. }, .. }) = self.operations.get_mut(key)
+        else {
+            return false;
+        };
+        let target = lookup.target();
+        let from = (by.id != self.id).then_some(by.addr);
+        let validator = world.ctx.config.validator.as_ref();
+        let is_valid =
+            |value: &[u8]| validator.is_none_or(|it: &Validator| it.check(target, value, from).is_ok());
+        let (mut values, mut known, mut here) = (Vec::new(), 0, BTreeSet::new());
+        for value in brought {
+            let digest = Id::of(value);
+            if !here.insert(digest) {
+                // Twice in one answer.
+            } else if seen.contains(&digest) {
+                known += 1;
+            } else if seen.len() < MAX_VALUES {
+                if is_valid(value) {
                     seen.insert(digest);
                     values.push(value.to_vec());
+                } else {
+                    self.invalid += 1;
                 }
             }
-            if !values.is_empty() || known > 0 {
-                tell(world, key, Outcome::Values(FoundValues { by, values, known }), (&*lookup).into());
-            }
         }
+        let news = !values.is_empty();
+        if news || known > 0 {
+            tell(world, key, Outcome::Values(FoundValues { by, values, known }), (&*lookup).into());
+        }
+        news
     }
 
     /// The owner's value is stored: it is renewed from now on, unless it has a life of its own;
@@ -564,21 +601,24 @@ fn kept_until(world: &World<'_>, life: Option<u32>) -> UnixTime {
 }
 
 /// The `k` nearest to the target, over IPv4 and over IPv6, of those that answered and this
-/// node itself.
-pub(super) fn holders(lookup: &Lookup, own: Contact, k: usize) -> Vec<Contact> {
+/// node itself, unless it is none of them.
+pub(super) fn holders(lookup: &Lookup, own: Option<Contact>, k: usize) -> Vec<Contact> {
     let mut holders: Vec<Contact> = lookup.closest().collect();
     let target = lookup.target();
-    let distance = target.distance(&own.id);
-    let place = holders.partition_point(|holder| target.distance(&holder.id) < distance);
-    holders.insert(place, own);
+    if let Some(own) = own {
+        let distance = target.distance(&own.id);
+        let place = holders.partition_point(|holder| target.distance(&holder.id) < distance);
+        holders.insert(place, own);
+    }
+    let is_own = |holder: &Contact| own.is_some_and(|own| own.id == holder.id);
     let mut left = [true, false].map(|ipv4| {
-        let others = holders.iter().any(|holder| holder.id != own.id && holder.addr.is_ipv4() == ipv4);
+        let others = holders.iter().any(|holder| !is_own(holder) && holder.addr.is_ipv4() == ipv4);
         if others { k } else { 0 }
     });
     let alone = holders.len() == 1;
     holders.retain(|holder| {
         let [ipv4, ipv6] = &mut left;
-        let room = if holder.id == own.id {
+        let room = if is_own(holder) {
             // It is one for both.
             let room = *ipv4 + *ipv6;
             (*ipv4, *ipv6) = (ipv4.saturating_sub(1), ipv6.saturating_sub(1));

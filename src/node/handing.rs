@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::contact::Contact;
 use crate::context::Key;
 use crate::id::Id;
@@ -156,11 +156,11 @@ impl Node {
 
     /// A check is over: what was found lacking is to be handed on.
     pub(super) fn check_ended(&mut self, world: &mut World<'_>, check: &Check) {
-        let own = self.peers.own_contact(&world.ctx);
+        let own = self.as_holder(world);
         let config = world.ctx.config;
         let (Some(custody), Some(longest)) = (self.custody.as_deref_mut(), longest(config)) else { return };
         let nearest = holders(&check.lookup, own, config.k);
-        let is_near = nearest.iter().any(|holder| holder.id == own.id);
+        let is_near = nearest.iter().any(|holder| holder.id == self.id);
         let now = world.ctx.now;
         let refused = &custody.refused;
         let lacks = |holder: &&Contact, place: usize, digest: &Id| {
@@ -208,7 +208,7 @@ impl Node {
             Ok(Some((value, stored))) => {
                 plan.room = plan.room.saturating_sub((value.len() * holders.len()) as u64);
                 let publish = Publish::new(holders, world.ctx.config.concurrent_requests, 0);
-                Some(Task::Handing { publish, key, value, stored })
+                Some(Task::Handing { publish, key, value, stored, ends: None })
             }
             Ok(None) => None,
             Err(error) => {
@@ -261,7 +261,8 @@ impl Node {
                 None => has_room,
                 Some(held) => held.0.saturating_add(lifetime / i64::from(YOUNGER_PART)) < stored,
             };
-            if useful && lacking {
+            let taken = config.validator.as_ref().is_none_or(|it| it.may_take(key, &value.digest));
+            if useful && lacking && taken && config.role == Role::Full {
                 wants.push(place as u8);
             }
         }
@@ -301,6 +302,12 @@ fn worth_offering(world: &World<'_>) -> UnixTime {
 /// it lives no longer for being handed on, through however many hands.
 pub(super) fn age_on_arrival(stored: UnixTime, now: UnixTime) -> u32 {
     u32::try_from(now.0.saturating_sub(stored.0).max(0)).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+/// How many seconds a value has to live when it arrives, rounded down, and a second less for
+/// the way.
+pub(super) fn life_on_arrival(ends: UnixTime, now: UnixTime) -> u32 {
+    u32::try_from(ends.0.saturating_sub(now.0).saturating_sub(1).max(0)).unwrap_or(u32::MAX)
 }
 
 /// When a key with this interval is to be looked after next: at random, so that of its

@@ -12,6 +12,7 @@ pub mod custody;
 pub mod failed;
 pub mod handing;
 pub mod operation;
+pub mod paging;
 pub mod peers;
 pub mod renewal;
 pub mod schedule;
@@ -73,6 +74,8 @@ pub struct Node {
     custody: Option<Box<Custody>>,
     /// Messages that were no messages, or that we had no room to answer.
     dropped: u64,
+    /// Values that the validator refused.
+    invalid: u64,
 }
 
 /// A value was accepted, and somebody waits to hear so. They do when it is committed.
@@ -85,8 +88,8 @@ struct Promise {
 
 #[derive(Debug)]
 enum Waiting {
-    /// A peer, with this transaction id.
-    Reply(Key, Vec<u8>),
+    /// A peer, with this transaction id; until when the value is kept.
+    Reply(Key, Vec<u8>, UnixTime),
     /// An operation of ours, for which this node itself is one of the holders; until when.
     Own(Key, UnixTime),
 }
@@ -127,6 +130,7 @@ impl Node {
             last_answer: Time::ZERO,
             custody: None,
             dropped: 0,
+            invalid: 0,
         };
         node.start(world, saved);
         node
@@ -249,6 +253,7 @@ impl Node {
                 Waiter::Neighbours(operation) => {
                     self.neighbours_named(world, operation, &contact, response.nodes());
                 }
+                Waiter::Page(operation) => self.page_answered(world, operation, &contact, response),
                 Waiter::Greeting | Waiter::Verdict(_) => {}
             }
         }
@@ -358,8 +363,6 @@ impl Node {
             self.peers.mux.doubt(&mut world.ctx, call.connection);
         }
         let asked = call.asked.map(|id| Contact { id, addr: call.addr });
-        // It was asked in vain through our own doing, or is there and has refused.
-        let may_be_there = why.is_local() || matches!(why, CallError::Refused(_));
         let known_dead = asked.is_some_and(|asked| self.failed.has(&asked, world.ctx.now));
         if let Some(asked) = asked {
             self.note_failure(world, asked, &call, &why);
@@ -375,9 +378,14 @@ impl Node {
                     self.step_failed(world, operation, &asked, why, insist);
                 }
             }
+            Waiter::Page(operation) => {
+                if let Some(asked) = asked {
+                    self.page_failed(world, operation, &asked);
+                }
+            }
             Waiter::Greeting => {}
             Waiter::Verdict(newcomer) => {
-                if let (Some(id), false) = (call.asked, may_be_there) {
+                if let (Some(id), false) = (call.asked, why.is_local()) {
                     let old = Contact { id, addr: call.addr };
                     if !self.table.replace(&old, newcomer, world.ctx.now) {
                         self.table.heard(newcomer, world.ctx.now);
@@ -400,6 +408,13 @@ impl Node {
     ) {
         let now = world.ctx.now;
         match why {
+            // It is there, and answers nobody: it is of no use to others.
+            CallError::Refused(_) if call.waiter.is_ping() => {
+                self.table.remove(&contact);
+                return;
+            }
+            // The same, if it happens again.
+            CallError::Refused(_) if self.wants_nodes(call.waiter) => {}
             // It is there, whatever it thinks of the request.
             CallError::Refused(_) => return,
             // It was not asked, or could not answer.
@@ -427,6 +442,15 @@ impl Node {
         }
     }
 
+    /// Whether somebody waits for the nodes that a peer knows, which every node names.
+    fn wants_nodes(&self, waiter: Waiter) -> bool {
+        match waiter {
+            Waiter::Neighbours(_) => true,
+            Waiter::Step(operation) => self.operations.asks_for_nodes(operation),
+            _ => false,
+        }
+    }
+
     /// Makes a call again whose request died with its session. False when nobody
     /// waits for it any more.
     fn repeat_call(&mut self, world: &mut World<'_>, call: &Call<Waiter>) -> bool {
@@ -438,6 +462,10 @@ impl Node {
                 self.operations.method(operation, world.ctx.unix).filter(|_| waits)
             }
             Waiter::Neighbours(operation) => self.operations.neighbours(operation),
+            Waiter::Page(operation) => {
+                let asked = call.asked.map(|id| Contact { id, addr: call.addr });
+                asked.and_then(|asked| self.operations.page(operation, &asked))
+            }
         };
         match method {
             Some(method) => self.peers.repeat(&mut world.ctx, call, &method),

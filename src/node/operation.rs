@@ -10,7 +10,8 @@ use crate::error::OperationError;
 use crate::id::Id;
 use crate::krpc::message::Method;
 use crate::lookup::{Goal, Lookup};
-use crate::node::handing::{Check, age_on_arrival};
+use crate::node::handing::{Check, age_on_arrival, life_on_arrival};
+use crate::node::paging::Pages;
 use crate::outcome::{Effort, FoundNodes, FoundValues, Search, Stored};
 use crate::publish::Publish;
 use crate::time::UnixTime;
@@ -73,8 +74,8 @@ pub(super) enum Task {
     Contact,
     /// Looks for nodes.
     Nodes(Lookup),
-    /// Looks for values; `seen`: digests of those reported.
-    Values { lookup: Lookup, seen: BTreeSet<Id> },
+    /// Looks for values; `seen`: digests of those reported; `pages`: who is asked for more.
+    Values { lookup: Lookup, seen: BTreeSet<Id>, pages: Pages },
     /// Looks for the nodes that are to hold a value. `life`: for how many seconds, if not for
     /// as long as they keep any.
     Finding { lookup: Lookup, key: Id, value: Vec<u8>, life: Option<u32> },
@@ -84,8 +85,9 @@ pub(super) enum Task {
     Refresh(Lookup),
     /// Asks the nodes nearest to a key which of its values they lack.
     Checking(Box<Check>),
-    /// Gives one of them to those that lack it. `stored`: when it was published.
-    Handing { publish: Publish, key: Id, value: Vec<u8>, stored: UnixTime },
+    /// Gives one of them to those that lack it. `stored`: when it was published; `ends`: when its
+    /// life ends, if its publisher has said so.
+    Handing { publish: Publish, key: Id, value: Vec<u8>, stored: UnixTime, ends: Option<UnixTime> },
 }
 
 /// A value that is being given to its holders.
@@ -215,9 +217,27 @@ impl Operations {
         self.get(key)?.task.method(unix)
     }
 
+    /// Whether it asks its peers for nodes.
+    pub fn asks_for_nodes(&self, key: Key) -> bool {
+        let task = self.get(key).map(|operation| &operation.task);
+        let method = task.and_then(|task| task.method(UnixTime(0)));
+        method.is_some_and(|method| method.name() == "find_node")
+    }
+
     /// Whether it still waits for what becomes of a request to this contact.
     pub fn waits_for(&self, key: Key, contact: &Contact) -> bool {
         self.get(key).is_some_and(|operation| operation.task.waits_for(contact))
+    }
+
+    /// The request for more values that the operation makes of this contact now.
+    pub fn page(&self, key: Key, contact: &Contact) -> Option<Method<'_>> {
+        match &self.get(key)?.task {
+            Task::Values { lookup, pages, .. } => {
+                let place = pages.place(contact)?;
+                Some(Method::FindValue { key: *lookup.target(), from: Some(place) })
+            }
+            _ => None,
+        }
     }
 
     /// The request for nodes near to what the operation looks for.
@@ -235,8 +255,9 @@ impl Task {
         match self {
             Task::Contact => None,
             Task::Checking(check) => Some(check.method()),
-            Task::Handing { key, value, stored, .. } => {
-                Some(Method::HandOn { key: *key, value, age: age_on_arrival(*stored, unix), life: None })
+            Task::Handing { key, value, stored, ends, .. } => {
+                let life = ends.map(|ends| life_on_arrival(ends, unix));
+                Some(Method::HandOn { key: *key, value, age: age_on_arrival(*stored, unix), life })
             }
             Task::Storing(Storing { key, value, life, .. }) => {
                 Some(Method::StoreValue { key: *key, value, life: *life })

@@ -56,11 +56,20 @@ pub enum Waiter {
     Step(Key),
     /// A search for values, which has those of the peer that was asked: who is near?
     Neighbours(Key),
+    /// The same: the peer that was asked has more of them.
+    Page(Key),
     /// The table: the one who called us, is it there?
     Greeting,
     /// The table: is the contact that was asked dead, so that this newcomer may
     /// take its place?
     Verdict(Contact),
+}
+
+impl Waiter {
+    /// Whether all that was asked is whether the peer is there.
+    pub fn is_ping(&self) -> bool {
+        matches!(self, Waiter::Contact(_) | Waiter::Greeting | Waiter::Verdict(_))
+    }
 }
 
 /// The connections of a node, and its calls over them.
@@ -145,7 +154,7 @@ impl Peers {
         let connection = self.mux.connect(ctx, addr);
         let sender = self.contact_for(ctx, connection);
         let first = match waiter {
-            Waiter::Step(_) | Waiter::Neighbours(_) => {
+            Waiter::Step(_) | Waiter::Neighbours(_) | Waiter::Page(_) => {
                 deadline.min(ctx.now + self.patience(ctx.config, connection).0)
             }
             Waiter::Contact(_) | Waiter::Greeting | Waiter::Verdict(_) => deadline,
@@ -242,7 +251,7 @@ impl Peers {
         let Some(&call) = self.calls.get(key).filter(|call| ctx.now < call.deadline) else {
             return Overdue::Over;
         };
-        let (Waiter::Step(operation) | Waiter::Neighbours(operation), Some(asked)) =
+        let (Waiter::Step(operation) | Waiter::Neighbours(operation) | Waiter::Page(operation), Some(asked)) =
             (call.waiter, call.asked)
         else {
             return Overdue::Over;

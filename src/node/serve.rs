@@ -1,17 +1,32 @@
 //! Answering the requests of others.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use crate::bencode::bytes_len;
+use crate::config::Role;
 use crate::contact::Contact;
 use crate::context::Key;
 use crate::id::Id;
-use crate::krpc::message::{self, Fault, Method, Request};
+use crate::krpc::message::{self, Fault, Method, Page, Request, ValuesAnswer};
 use crate::node::peers::Waiter;
 use crate::node::{Node, Promise, Waiting, World};
 use crate::store::Put;
 use crate::table::{Entry, Room};
+use crate::time::UnixTime;
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    /// Who stores it here; `None`: the node's owner.
+    #[expect(dead_code, reason = "for the quota of an address")]
+    pub sender: Option<IpAddr>,
+    /// How many seconds ago it was published, when it is handed on.
+    pub age: Option<u32>,
+    /// For how many seconds more it is to live at the longest, if its publisher said so.
+    pub life: Option<u32>,
+}
 
 /// What an answer takes beside its values and contacts, at the most, and what a contact does
 /// (that of an IPv6 host), in bytes.
@@ -35,6 +50,9 @@ impl Node {
             return;
         }
         let tid = request.tid;
+        if world.ctx.config.role == Role::Client {
+            return self.refuse(world, connection, tid, "this node is a client: it answers no requests");
+        }
         match request.method {
             Method::Ping => self.peers.reply(&mut world.ctx, connection, |out, own| {
                 message::response_empty(out, tid, own);
@@ -49,57 +67,96 @@ impl Node {
                 let wants = self.weigh_offer(world, is_there, &key, offer);
                 self.answer_with_nodes(world, connection, from, request, &key, wants.as_deref());
             }
-            Method::FindValue { key, .. } => self.find_value(world, connection, from, request, &key),
+            Method::FindValue { key, from: page } => {
+                self.find_value(world, connection, from, request, &key, page);
+            }
             // Whoever may be at another address than he claims leaves nothing here. Peers of
             // 2003 send nothing before they have shown that they are there; ours, no value.
             Method::StoreValue { .. } | Method::HandOn { .. } if !self.peers.mux.is_proven(connection) => {
                 self.refuse(world, connection, tid, "you have not shown that you are where you say");
             }
-            Method::StoreValue { key, value, .. } => {
-                let taken = self.take_value(world, &key, value, None);
-                self.confirm(world, connection, tid, taken);
+            Method::StoreValue { key, value, life } => {
+                let origin = Origin { sender: Some(from.ip()), age: None, life };
+                self.store_for(world, connection, from, tid, (&key, value), origin);
             }
-            Method::HandOn { key, value, age, .. } => {
-                let taken = self.take_value(world, &key, value, Some(age));
-                self.confirm(world, connection, tid, taken);
+            Method::HandOn { key, value, age, life } => {
+                let origin = Origin { sender: Some(from.ip()), age: Some(age), life };
+                self.store_for(world, connection, from, tid, (&key, value), origin);
             }
         }
         self.greet(world, connection, request.sender, from);
     }
 
-    fn confirm(
+    /// Stores a value for somebody else, who hears of it when it is committed.
+    fn store_for(
         &mut self,
         world: &mut World<'_>,
         connection: Key,
+        from: SocketAddr,
         tid: &[u8],
-        taken: Result<(), &'static str>,
+        (key, value): (&Id, &[u8]),
+        origin: Origin,
     ) {
-        match taken {
-            Ok(()) => self.promise(world, Waiting::Reply(connection, tid.to_vec())),
+        if world.ctx.config.role == Role::ReadOnly {
+            return self.refuse(world, connection, tid, "this node keeps nothing for others");
+        }
+        // One that is too large is refused for that.
+        if value.len() <= world.ctx.config.max_value_size
+            && let Err(why) = self.check_value(world, key, value, Some(from))
+        {
+            self.invalid += 1;
+            return self.refuse(world, connection, tid, &why);
+        }
+        match self.take_value(world, key, value, origin) {
+            Ok(until) => self.promise(world, Waiting::Reply(connection, tid.to_vec(), until)),
             Err(refusal) => self.refuse(world, connection, tid, refusal),
         }
     }
 
-    /// Stores a value, for others or for ourselves; `age`: how many seconds ago it was
-    /// published, when it is handed on. It is kept once it is committed. `Err`: why not, in
-    /// words.
+    /// Whether the owner's validator takes a value. `Err`: why not.
+    pub(super) fn check_value(
+        &self,
+        world: &World<'_>,
+        key: &Id,
+        value: &[u8],
+        from: Option<SocketAddr>,
+    ) -> Result<(), String> {
+        match &world.ctx.config.validator {
+            Some(validator) => validator.check(key, value, from),
+            None => Ok(()),
+        }
+    }
+
+    /// This node's contact, where it may be one of the holders of a key.
+    pub(super) fn as_holder(&self, world: &World<'_>) -> Option<Contact> {
+        (world.ctx.config.role != Role::Client).then(|| self.peers.own_contact(&world.ctx))
+    }
+
+    /// Stores a value, for others or for ourselves. It is kept once it is committed, until the
+    /// time that is given back. `Err`: why not, in words.
     pub(super) fn take_value(
         &mut self,
         world: &mut World<'_>,
         key: &Id,
         value: &[u8],
-        age: Option<u32>,
-    ) -> Result<(), &'static str> {
-        let passed = Duration::from_secs(age.unwrap_or(0).into());
+        origin: Origin,
+    ) -> Result<UnixTime, &'static str> {
+        let lifetime = world.ctx.config.value_lifetime;
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        // A shorter life is one of which a part is over.
+        let gone = origin.life.map_or(Duration::ZERO, |life| lifetime.saturating_sub(seconds(life)));
+        let passed = seconds(origin.age.unwrap_or(0)).max(gone);
         if value.len() > world.ctx.config.max_value_size {
             return Err("the value is larger than this node takes");
-        } else if passed >= world.ctx.config.value_lifetime {
+        } else if passed >= lifetime {
             return Err("the value is older than this node keeps any");
         }
-        match world.store.put(&mut self.resident, key, value, world.ctx.unix.minus(passed)) {
+        let stored = world.ctx.unix.minus(passed);
+        match world.store.put(&mut self.resident, key, value, stored) {
             Ok(Put::Added | Put::Renewed) => {
-                self.note_held(world, *key, age.is_some());
-                Ok(())
+                self.note_held(world, *key, origin.age.is_some());
+                let left = i64::try_from((lifetime - passed).as_secs()).unwrap_or(i64::MAX);
+                Ok(UnixTime(world.ctx.unix.0.saturating_add(left)))
             }
             Ok(Put::KeyFull) => Err("this node holds as many values for the key as it takes"),
             Ok(Put::StoreFull) => Err("this node has no room for the value"),
@@ -123,22 +180,37 @@ impl Node {
         from: SocketAddr,
         request: &Request<'_>,
         key: &Id,
+        page: Option<Page<'_>>,
     ) {
         if self.peers.is_full(&world.ctx) {
             return self.refuse(world, connection, request.tid, "this node is too busy to look now");
         }
         // A random place to start from, so that each value has the same chance
         // when not all fit into an answer.
-        let start = Id::random(world.ctx.rng);
-        let mut values = Vec::new();
-        let mut room = message::MAX_BODY;
-        let stored_after = world.ctx.unix.minus(world.ctx.config.value_lifetime);
-        let read = world.store.values(&mut self.resident, key, stored_after, &start, |value| {
-            // Its length goes in front, in a digit and a colon at least.
-            room = room.saturating_sub(value.len() + 2);
-            values.push(value.to_vec());
-            if room > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        });
+        let places = match page {
+            Some(page) => page.digests(),
+            None => Some(Id::random(world.ctx.rng)).map(|start| (start, start)),
+        };
+        let Some((next, first)) = places else {
+            return self.refuse(world, connection, request.tid, "this node has named no such place");
+        };
+        let config = world.ctx.config;
+        let whole = config.max_response.saturating_sub(ANSWER_OVERHEAD);
+        let (mut values, mut room, mut more) = (Vec::new(), whole, None);
+        let stored_after = world.ctx.unix.minus(config.value_lifetime);
+        let read =
+            world.store.values_between(&mut self.resident, key, stored_after, (&next, &first), |value| {
+                let length = bytes_len(value.len());
+                if length <= room {
+                    room -= length;
+                    values.push(value.to_vec());
+                } else if length <= whole {
+                    more = Some(Page::bytes_of(&Id::of(value), &first));
+                    return ControlFlow::Break(());
+                }
+                // One that fits into no answer was taken when larger ones were: it is passed over.
+                ControlFlow::Continue(())
+            });
         if let Err(error) = read {
             log::error!("node {}: values cannot be read: {error}", self.id);
             return self.refuse(world, connection, request.tid, "this node cannot read its values now");
@@ -148,14 +220,14 @@ impl Node {
         }
         // Others nearby may hold other values. They are named only where that takes no value's
         // room: whoever is told of none asks for them.
-        let k = world.ctx.config.k;
+        let k = config.k;
         let mut closer = Vec::new();
-        // A length in front of a value may have five digits; one was counted.
-        if room >= ANSWER_OVERHEAD + k * MAX_CONTACT + 4 * values.len() {
+        if page.is_none() && more.is_none() && room >= k * MAX_CONTACT {
             self.table.nearest_of(key, k, &mut closer, |entry| is_useful(entry, request, from));
         }
+        let beside = ValuesAnswer { closer: &closer, more: more.as_ref().and_then(|more| Page::new(more)) };
         self.peers.reply(&mut world.ctx, connection, |out, own| {
-            message::response_values_and_closer(out, request.tid, own, &values, &closer);
+            message::response_page(out, request.tid, own, &values, beside);
         });
     }
 
@@ -229,12 +301,14 @@ impl Node {
             // Any failure since, even of a read, has undone the whole transaction.
             let kept = rollbacks == committed;
             match to {
-                Waiting::Reply(connection, tid) if kept => {
+                Waiting::Reply(connection, tid, until) if kept => {
+                    let left = until.0.saturating_sub(world.ctx.unix.0).max(0);
+                    let life = u32::try_from(left).unwrap_or(u32::MAX);
                     self.peers.reply(&mut world.ctx, connection, |out, own| {
-                        message::response_empty(out, &tid, own);
+                        message::response_stored(out, &tid, own, life);
                     });
                 }
-                Waiting::Reply(connection, tid) => {
+                Waiting::Reply(connection, tid, _) => {
                     self.refuse(world, connection, &tid, CANNOT_STORE);
                 }
                 Waiting::Own(operation, until) => {

@@ -72,6 +72,9 @@ pub struct Stats {
     pub calls_pending: usize,
     /// Requests that failed.
     pub calls_failed: u64,
+    /// Values of others that [`Config::validator`](crate::Config::validator) refused: which they
+    /// wanted to store, or which a search brought.
+    pub values_invalid: u64,
     /// Values that the node renews until they are withdrawn.
     pub values_published: u64,
     /// Values that it does not renew, since that would have exceeded
@@ -121,6 +124,7 @@ impl Node {
             calls_sent: self.peers.calls.started(),
             calls_pending: self.peers.calls.pending(),
             calls_failed: self.peers.calls.failed(),
+            values_invalid: self.invalid,
             values_published: self.resident.published(),
             values_not_renewed: done.not_renewed,
             values_renewed: done.renewed,

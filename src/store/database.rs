@@ -187,6 +187,23 @@ impl Database {
         key: &Id,
         stored_after: UnixTime,
         start: &Id,
+        each: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.values_between(who, key, stored_after, (start, start), each)
+    }
+
+    /// The same on a part of the way: from the first of two digests on, and then round until
+    /// before the second; all the way when both are the same.
+    ///
+    /// # Errors
+    ///
+    /// When SQLite fails; everything since the last commit is then undone.
+    pub fn values_between(
+        &mut self,
+        who: &mut Resident,
+        key: &Id,
+        stored_after: UnixTime,
+        (start, stop): (&Id, &Id),
         mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         self.settle(who)?;
@@ -194,9 +211,14 @@ impl Database {
             return Ok(());
         }
         self.read(|connection| {
-            for part in [schema::VALUES_FROM, schema::VALUES_BEFORE] {
-                let mut statement = connection.prepare(part)?;
-                let of = params![who.number, key.as_bytes(), start.as_bytes(), stored_after.0];
+            let mut statement = connection.prepare(schema::VALUES_BETWEEN)?;
+            // Longer than any digest, and so after each.
+            let (first, end) = ([0; 20], [0xff; 21]);
+            let (start, stop) = (start.as_bytes(), stop.as_bytes());
+            let parts: &[(&[u8; 20], &[u8])] =
+                if start < stop { &[(start, stop)] } else { &[(start, &end), (&first, stop)] };
+            for (from, before) in parts {
+                let of = params![who.number, key.as_bytes(), from, before, stored_after.0];
                 let mut rows = statement.query(of)?;
                 while let Some(row) = rows.next()? {
                     if each(row.get_ref(0)?.as_blob()?).is_break() {
