@@ -66,9 +66,10 @@ pub struct Config {
     pub k: usize,
     /// Requests that one lookup has in flight: Kademlia's α. 1 to 64; default 4.
     pub concurrent_requests: usize,
-    /// How many of the K nearest nodes must accept a value for it to count as
-    /// stored. Nodes, 1 to [`k`](Self::k); default 3. In a network of fewer
-    /// nodes, all of them must.
+    /// How many of the K nearest nodes must accept a value for storing it to succeed. All K are
+    /// asked; where fewer accept, storing fails with
+    /// [`TooFew`](crate::OperationError::TooFew), and the value is not renewed. Nodes, 1 to
+    /// [`k`](Self::k); default 3. In a network of fewer nodes, all of them must.
     pub store_redundancy: usize,
     /// How many requests in a row a contact may leave unanswered before it is
     /// dropped. One is enough if another contact waits for its place, and others have

@@ -402,8 +402,8 @@ impl Engine {
 
     /// Renews a value no more that [`store_value`](Self::store_value) has stored. Its holders
     /// are not told: each keeps it, gives it out and hands it on until
-    /// [`Config::value_lifetime`] has passed since it was last stored, and then forgets it. Says whether it was renewed until now: not while an operation that
-    /// stores it is still under way.
+    /// [`Config::value_lifetime`] has passed since it was last stored, and then forgets it. Says
+    /// whether it was renewed until now: not while an operation that stores it is still under way.
     ///
     /// # Errors
     ///

@@ -53,9 +53,11 @@
 //!   [`Config::store_redundancy`] nodes have the value in their stores (committed,
 //!   before they say so), or all that could be found, if those are fewer; the node
 //!   itself counts when it is among the [`Config::k`] nearest to the key, but is not
-//!   enough when it knows others and reaches none. It is stored
+//!   enough when it knows others and reaches none. Whether it succeeds or not, there is a
+//!   [`Receipt`] from each node that was asked. The value is stored
 //!   again every [`Config::renew_interval`] while the node lives, until it is
-//!   [withdrawn](Khashmir::withdraw); after that it lives for [`Config::value_lifetime`],
+//!   [withdrawn](Khashmir::withdraw), or once only,
+//!   [with a life of its own](Khashmir::with_life); after that it lives for [`Config::value_lifetime`],
 //!   handed on with its age when its holders leave.
 //!   A search brings every value that the nearest nodes hold, each once. Values of a key have no order.
 //! * **Anybody may store anything under any key.** Nodes check the size, not the
@@ -67,6 +69,8 @@
 //!   that nobody answers any more, looks for its neighbours by itself.
 //! * **IPv4 and IPv6.** A node that reaches both looks for and stores with
 //!   [`Config::k`] nodes of each; peers name contacts only of the family that they are asked over.
+//! * **Errors.** [`OperationError`] tells what happened and what to do; nothing fails silently. A
+//!   search that reaches nobody is an error, one that finds nothing is not.
 //! * **Time.** Every operation ends: with its outcome, at its deadline
 //!   ([`Config::operation_timeout`], or one of its own), when it is cancelled or
 //!   when the node is closed; its callback is called exactly once at the end.
@@ -89,6 +93,7 @@
 //! | life of a value | 24 h after its publisher stored it last | [`Config::value_lifetime`] |
 //! | what one node renews | 8 MiB of values | [`Config::max_renewed_bytes`] |
 //! | renewing and handing on | 2,000 bytes per second | [`Config::upkeep_rate`] |
+//! | operations of one node under way | 10,000 | [`Config::max_operations`] |
 //! | connections of one node | 4,096 | [`Config::max_connections`] |
 //! | of these, to senders who have not shown that they are there | 256 | [`Config::max_unproven`] |
 //! | connections to one block of addresses | 256 (/24, /64) | [`Config::max_per_block`] |
@@ -112,12 +117,12 @@
 //!
 //! | layer | files |
 //! | --- | --- |
-//! | ground | `id`, `contact`, `time`, `random`, `config`, `error`, `outcome`, `wheel` (timers), `context` (the world) |
+//! | ground | `id`, `contact`, `time`, `random`, `config`, `error`, `outcome`, `wheel`, `context` |
 //! | formats | `bencode`, `airhook/packet`, `krpc/netstring`, `krpc/message` |
 //! | a connection | `airhook/{round_trip, window, flight, connection, channel, stream, messages}` |
 //! | machines | `airhook/{lru, opening}`, `krpc/calls`, `table`, `lookup`, `store` |
 //! | of these | `airhook/{mux, endpoint}`, `publish` |
-//! | node | `node/{serve, client, peers, operation, schedule, failed, stats}` |
+//! | node | `node/{serve, client, storing, peers, operation, schedule, failed, stats}` |
 //! | its upkeep | `node/{upkeep, custody, renewal, handing}` |
 //! | engine | `engine` |
 //! | drivers | `reactor`, `sim` |

@@ -74,7 +74,8 @@ pub struct Stored {
     /// it is among the [`k`](crate::Config::k) nearest.
     pub receipts: Vec<Receipt>,
     /// How many had to accept: [`Config::store_redundancy`](crate::Config::store_redundancy),
-    /// or all that were found, if those are fewer.
+    /// or all that were found, if those are fewer; one more than the storing node itself where
+    /// it knows others and reaches none.
     pub needed: usize,
     /// What finding those nodes took.
     pub effort: Effort,

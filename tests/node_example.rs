@@ -136,7 +136,9 @@ fn two_nodes_keep_values_through_signals() {
     assert_eq!((&near["asked"], &near["answered"], &near["failed"]), (&1.into(), &1.into(), &0.into()));
     let found = b.ask(&format!("get {KEY}"));
     assert_eq!(found["by"][0]["id"], *b.id);
-    assert_eq!(found["by"][1]["known"], 2, "the other has no other values: {found}");
+    let of_a = &found["by"][1];
+    assert_eq!(of_a["id"], *a.id);
+    assert!(of_a["known"] == 2 || of_a["values"].as_array().unwrap().len() == 1, "{found}");
     assert_eq!(b.ask("table")["contacts"][0]["address"], *a.address);
     assert_eq!(b.ask("stats")["contacts"], 1);
 

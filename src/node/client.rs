@@ -11,15 +11,14 @@ use crate::error::{CallError, OperationError};
 use crate::id::Id;
 use crate::krpc::message::{Method, Response};
 use crate::lookup::{Goal, Lookup, MAX_UNASKED, Step};
-use crate::node::operation::{Event, Operation, OperationKey, Outcome, Storing, Task};
+use crate::node::operation::{Event, Operation, OperationKey, Outcome, Task};
 use crate::node::paging::Pages;
 use crate::node::peers::{Overdue, Waiter};
-use crate::node::serve::Origin;
-use crate::node::{Node, Waiting, World};
-use crate::outcome::{Effort, FoundNodes, FoundValues, Search, StoreReply, Stored};
+use crate::node::storing::{Storing, kept_until};
+use crate::node::{Node, World};
+use crate::outcome::{Effort, FoundNodes, FoundValues, Search};
 use crate::publish::Publish;
 use crate::table::Entry;
-use crate::time::UnixTime;
 use crate::validator::Validator;
 
 /// How many different values one search reports at most: more would be no
@@ -63,44 +62,6 @@ impl Node {
         self.begin(world, Task::Nodes(lookup), limit)
     }
 
-    /// Stores a value with the nodes nearest to its key, for as long as `life` says, or else as
-    /// they keep any. → [`Outcome::Stored`]
-    pub fn store_value(
-        &mut self,
-        world: &mut World<'_>,
-        key: Id,
-        value: Vec<u8>,
-        life: Option<Duration>,
-        limit: Option<Duration>,
-    ) -> Key {
-        if let Some(refused) = self.refused(world, |error| Outcome::Stored(Err(error))) {
-            return refused;
-        }
-        let config = world.ctx.config;
-        let (size, most) = (value.len(), config.max_value_size);
-        let wrong = if size == 0 {
-            Some(OperationError::ValueEmpty)
-        } else if size > most {
-            Some(OperationError::ValueTooLarge { size, limit: most })
-        } else {
-            let fits = |life: &Duration| (Duration::from_secs(1)..=config.value_lifetime).contains(life);
-            let wrong = life.filter(|life| !fits(life));
-            wrong.map(|life| OperationError::LifeOutOfBounds { life, limit: config.value_lifetime }).or_else(
-                || self.check_value(world, &key, &value, None).err().map(OperationError::ValueInvalid),
-            )
-        };
-        // In whole seconds, as on the wire, and no longer than asked for.
-        let life = life.map(|life| u32::try_from(life.as_secs()).unwrap_or(u32::MAX));
-        let lookup = self.lookup(world, key, Goal::Closest);
-        let operation = self.enter(world, Task::Finding { lookup, key, value, life }, limit);
-        match wrong {
-            Some(error) => drop(self.fail(world, operation, error)),
-            None => self.advance(world, operation),
-        }
-        self.settle(world);
-        operation
-    }
-
     /// Looks for the values of a key. → [`Outcome::Values`], any number of times,
     /// then [`Outcome::ValuesEnd`]
     pub fn find_values(&mut self, world: &mut World<'_>, key: Id, limit: Option<Duration>) -> Key {
@@ -135,19 +96,6 @@ impl Node {
         let ended = self.fail(world, operation, OperationError::Cancelled);
         self.settle(world);
         ended
-    }
-
-    /// When holders have been asked to take a value, what they have said until now is told.
-    pub(super) fn deadline_passed(&mut self, world: &mut World<'_>, key: Key) {
-        match self.operations.get_mut(key) {
-            Some(Operation { task: Task::Storing(storing), .. })
-                if !storing.told && storing.publish.has_begun() =>
-            {
-                let outcome = Outcome::Stored(storing.outcome());
-                self.end(world, key, Some(outcome));
-            }
-            _ => drop(self.fail(world, key, OperationError::Deadline)),
-        }
     }
 
     /// Ends all operations: the node is closed.
@@ -185,7 +133,11 @@ impl Node {
 
     /// The key of an operation that is not begun, because too many are under way already; its
     /// owner is told so.
-    fn refused(&mut self, world: &mut World<'_>, failed: fn(OperationError) -> Outcome) -> Option<Key> {
+    pub(super) fn refused(
+        &mut self,
+        world: &mut World<'_>,
+        failed: fn(OperationError) -> Outcome,
+    ) -> Option<Key> {
         let limit = world.ctx.config.max_operations;
         if self.operations.len() < limit {
             return None;
@@ -242,47 +194,6 @@ impl Node {
         }
     }
 
-    /// This node is itself one of the holders.
-    fn store_here(&mut self, world: &mut World<'_>, operation: Key) {
-        let Some(Operation { task: Task::Storing(storing), .. }) = self.operations.get_mut(operation) else {
-            return;
-        };
-        let (key, value, life) = (storing.key, std::mem::take(&mut storing.value), storing.life);
-        // One that was to be renewed may have been stored under another validator.
-        let taken = match self.check_value(world, &key, &value, None) {
-            Ok(()) => {
-                let own = Origin { sender: None, age: None, life };
-                self.take_value(world, &key, &value, own).map_err(|refusal| refusal.to_string())
-            }
-            Err(why) => Err(why),
-        };
-        if let Ok(until) = taken {
-            self.promise(world, Waiting::Own(operation, until));
-        }
-        if let Some(Operation { task: Task::Storing(storing), .. }) = self.operations.get_mut(operation) {
-            storing.value = value;
-            if let Err(refusal) = taken {
-                storing.publish.on_failure(&self.id, StoreReply::Refused(refusal.into()));
-            }
-        }
-    }
-
-    /// What this node holds itself is committed; or `Err`: lost, and what it says to that.
-    pub(super) fn own_stored(
-        &mut self,
-        world: &mut World<'_>,
-        operation: Key,
-        kept: Result<UnixTime, &'static str>,
-    ) {
-        if let Some(Operation { task: Task::Storing(storing), .. }) = self.operations.get_mut(operation) {
-            match kept {
-                Ok(until) => storing.publish.on_accept(&self.id, until),
-                Err(why) => storing.publish.on_failure(&self.id, StoreReply::Refused(why.into())),
-            }
-            self.advance(world, operation);
-        }
-    }
-
     /// A lookup or a publishing is over, and the operation ends or lines up for the next.
     fn stage_done(&mut self, world: &mut World<'_>, operation_key: Key) {
         let own = self.as_holder(world);
@@ -323,28 +234,6 @@ impl Node {
             Task::Finding { .. } | Task::Contact => None,
         };
         self.end(world, operation_key, outcome);
-    }
-
-    /// What comes of a store does not wait for holders that are silent.
-    fn tell_if_decided(&mut self, world: &mut World<'_>, key: Key) {
-        // Nobody waits for what the node does by itself.
-        if self.is_own_work(key) {
-            return;
-        }
-        let Some(Operation { task, .. }) = self.operations.get_mut(key) else {
-            return;
-        };
-        if let Task::Storing(storing) = task
-            && !storing.told
-            && storing.publish.is_decided()
-        {
-            storing.told = true;
-            let stored = storing.stored();
-            let (target, value, life) = (storing.key, storing.value.clone(), storing.life);
-            self.note_stored(world, &target, &value, life, &stored);
-            let effort = stored.effort;
-            tell(world, key, Outcome::Stored(Ok(stored)), effort);
-        }
     }
 
     /// A peer has answered a request of an operation.
@@ -524,24 +413,7 @@ impl Node {
         news
     }
 
-    /// The owner's value is stored: it is renewed from now on, unless it has a life of its own;
-    /// then it is not, although it may have been before.
-    fn note_stored(
-        &mut self,
-        world: &mut World<'_>,
-        key: &Id,
-        value: &[u8],
-        life: Option<u32>,
-        stored: &Stored,
-    ) {
-        if life.is_none() {
-            self.remember_published(world, key, value, stored);
-        } else if let Err(error) = self.renew_no_more(world, key, value) {
-            log::error!("node {}: a value may be renewed although it is to have an end: {error}", self.id);
-        }
-    }
-
-    fn fail(&mut self, world: &mut World<'_>, key: Key, error: OperationError) -> bool {
+    pub(super) fn fail(&mut self, world: &mut World<'_>, key: Key, error: OperationError) -> bool {
         let Some(operation) = self.operations.get_mut(key) else {
             return false;
         };
@@ -551,7 +423,7 @@ impl Node {
         told
     }
 
-    fn end(&mut self, world: &mut World<'_>, key: Key, outcome: Option<Outcome>) {
+    pub(super) fn end(&mut self, world: &mut World<'_>, key: Key, outcome: Option<Outcome>) {
         let Some(mut operation) = self.operations.remove(key, world.ctx.config.concurrent_requests) else {
             return;
         };
@@ -577,7 +449,7 @@ impl Node {
     }
 }
 
-fn tell(world: &mut World<'_>, operation: Key, outcome: Outcome, effort: Effort) {
+pub(super) fn tell(world: &mut World<'_>, operation: Key, outcome: Outcome, effort: Effort) {
     let node = world.ctx.node;
     let operation = OperationKey { node, operation };
     world.events.push_back(Event::Operation { node, operation, outcome, effort });
@@ -590,14 +462,6 @@ fn unanswered(lookup: &Lookup) -> Option<OperationError> {
         (0, asked) => Some(OperationError::NobodyAnswered { asked }),
         _ => None,
     }
-}
-
-/// Until when a value is kept that was taken now. `life`: for how many seconds, as far as its
-/// holder has said so; else it is assumed to keep it as long as this node would, as those of
-/// 2003 do.
-fn kept_until(world: &World<'_>, life: Option<u32>) -> UnixTime {
-    let life = life.map_or(world.ctx.config.value_lifetime, |life| Duration::from_secs(life.into()));
-    world.ctx.unix.plus(life)
 }
 
 /// The `k` nearest to the target, over IPv4 and over IPv6, of those that answered and this

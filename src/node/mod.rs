@@ -18,6 +18,7 @@ pub mod renewal;
 pub mod schedule;
 pub mod serve;
 pub mod stats;
+pub mod storing;
 pub mod upkeep;
 
 use std::collections::VecDeque;

@@ -12,6 +12,7 @@ use crate::krpc::message::Method;
 use crate::lookup::{Goal, Lookup};
 use crate::node::handing::{Check, age_on_arrival, life_on_arrival};
 use crate::node::paging::Pages;
+use crate::node::storing::Storing;
 use crate::outcome::{Effort, FoundNodes, FoundValues, Search, Stored};
 use crate::publish::Publish;
 use crate::time::UnixTime;
@@ -88,35 +89,6 @@ pub(super) enum Task {
     /// Gives one of them to those that lack it. `stored`: when it was published; `ends`: when its
     /// life ends, if its publisher has said so.
     Handing { publish: Publish, key: Id, value: Vec<u8>, stored: UnixTime, ends: Option<UnixTime> },
-}
-
-/// A value that is being given to its holders.
-#[derive(Debug)]
-pub(super) struct Storing {
-    pub publish: Publish,
-    pub key: Id,
-    pub value: Vec<u8>,
-    /// Seconds, as asked for; `None`: as long as its holders keep any.
-    pub life: Option<u32>,
-    /// It is its turn.
-    pub admitted: bool,
-    /// Its owner knows what came of it, but some may still take the value.
-    pub told: bool,
-    /// What finding the holders took.
-    pub found: Effort,
-}
-
-impl Storing {
-    /// What has become of the value so far.
-    pub fn stored(&self) -> Stored {
-        Stored { receipts: self.publish.receipts(), needed: self.publish.needed(), effort: self.found }
-    }
-
-    /// The same as an outcome: whether enough have taken it.
-    pub fn outcome(&self) -> Result<Stored, OperationError> {
-        let stored = self.stored();
-        if self.publish.enough() { Ok(stored) } else { Err(OperationError::TooFew(Box::new(stored))) }
-    }
 }
 
 #[derive(Debug)]

@@ -10,6 +10,10 @@ use crate::time::Time;
 
 /// Enters an outcome of an operation of a host's node.
 pub(super) fn enter(digest: &mut Digest, now: Time, host: Host, outcome: &Outcome) {
+    // Who has brought what others had is no result.
+    if matches!(outcome, Outcome::Values(found) if found.values.is_empty()) {
+        return;
+    }
     digest.number(now.as_micros());
     digest.number(host.number() as u64);
     match outcome {
@@ -18,13 +22,11 @@ pub(super) fn enter(digest: &mut Digest, now: Time, host: Host, outcome: &Outcom
         Outcome::Stored(Ok(stored)) => {
             let accepted: Vec<Contact> = stored.accepted().copied().collect();
             enter_contacts(digest, 3, &accepted);
-            digest.number(stored.receipts.len() as u64);
         }
-        Outcome::Values(FoundValues { by, values, known }) => {
-            enter_contacts(digest, 4, std::slice::from_ref(by));
+        Outcome::Values(FoundValues { values, .. }) => {
+            digest.number(4);
             digest.number(values.len() as u64);
             values.iter().for_each(|value| digest.bytes(value));
-            digest.number(*known as u64);
         }
         Outcome::ValuesEnd(Ok(_)) => digest.number(5),
         Outcome::Contact(Err(error)) => enter_error(digest, 6, error),
