@@ -60,8 +60,10 @@
 //!   [with a life of its own](Khashmir::with_life); after that it lives for [`Config::value_lifetime`],
 //!   handed on with its age when its holders leave.
 //!   A search brings every value that the nearest nodes hold, each once. Values of a key have no order.
-//! * **Anybody may store anything under any key.** Nodes check the size, not the
-//!   content: if it matters who wrote a value, sign it.
+//! * **Anybody may store anything under any key.** Nodes check the size, and what a
+//!   [`Validator`] of yours looks at, who sees each value before it is stored or found: if it
+//!   matters who wrote a value, sign it.
+//! * **Roles.** A node may keep nothing for others, or answer nobody ([`Role`]).
 //! * **Dead contacts.** A lookup does not wait for them: past the usual round trip another
 //!   peer is asked beside, and after three the lookup goes on without. A contact that failed
 //!   is not asked again for five minutes because others name it, is not named to others, and
@@ -88,6 +90,8 @@
 //! | --- | --- | --- |
 //! | a value | 64 KiB, at most 99,000 bytes | [`Config::max_value_size`] |
 //! | a message | 99,999 bytes | [`Config::max_message_size`] |
+//! | an answer | 99,999 bytes | [`Config::max_response`] |
+//! | answers to one search from one peer | 65 | |
 //! | values under one key | 1,024 | [`Config::max_values_per_key`] |
 //! | values of one node | 64 MiB | [`Config::max_stored_bytes`] |
 //! | life of a value | 24 h after its publisher stored it last | [`Config::value_lifetime`] |
@@ -113,16 +117,17 @@
 //!
 //! For those who read the source. A file imports only from rows above its own; the
 //! core (all but the last two rows) does no I/O, reads no clock, draws no randomness that
-//! it was not given, and calls no user code.
+//! it was not given, and calls no user code but a [`Validator`].
 //!
 //! | layer | files |
 //! | --- | --- |
-//! | ground | `id`, `contact`, `time`, `random`, `config`, `error`, `outcome`, `wheel`, `context` |
+//! | ground | `id`, `contact`, `time`, `random`, `validator`, `config`, `error`, `outcome` |
+//! | of these | `wheel` (timers), `context` (the world) |
 //! | formats | `bencode`, `airhook/packet`, `krpc/netstring`, `krpc/message` |
 //! | a connection | `airhook/{round_trip, window, flight, connection, channel, stream, messages}` |
 //! | machines | `airhook/{lru, opening}`, `krpc/calls`, `table`, `lookup`, `store` |
 //! | of these | `airhook/{mux, endpoint}`, `publish` |
-//! | node | `node/{serve, client, storing, peers, operation, schedule, failed, stats}` |
+//! | node | `node/{serve, client, storing, paging, peers, operation, schedule, failed, stats}` |
 //! | its upkeep | `node/{upkeep, custody, renewal, handing}` |
 //! | engine | `engine` |
 //! | drivers | `reactor`, `sim` |

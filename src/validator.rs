@@ -16,7 +16,7 @@ type Check = dyn Fn(&Id, &[u8], Option<SocketAddr>) -> Result<(), String> + Send
 /// must not panic. The same value may be shown to it more than once.
 ///
 /// ```
-/// use khashmir::{Config, Id, Khashmir, Validator};
+/// use khashmir::{Config, Id, Validator};
 ///
 /// let short = Validator::new(|_key, value, _sender| {
 ///     if value.len() <= 1000 { Ok(()) } else { Err("1,000 bytes at the most".into()) }

@@ -21,6 +21,18 @@ fn a_message_has_room_for_a_value_and_for_k_contacts() {
 }
 
 #[test]
+fn an_answer_has_room_for_a_value_and_for_k_contacts() {
+    let with = |k, max_value_size, max_response| {
+        refused(Config { k, store_redundancy: 1, max_value_size, max_response, ..Config::default() })
+    };
+    assert_eq!(with(8, 99_000, 99_999), None);
+    assert_eq!(with(8, 99_000, 99_998), Some("max_response"));
+    assert_eq!(with(64, 0, 7399), None);
+    assert_eq!(with(64, 0, 7398), Some("max_response"));
+    assert_eq!(with(1, 0, 100_000), Some("max_response"));
+}
+
+#[test]
 fn redundancy_is_at_most_k_and_unproven_senders_at_most_all() {
     assert_eq!(refused(Config { k: 2, ..Config::default() }), Some("store_redundancy"));
     let config = Config { max_connections: 100, ..Config::default() };

@@ -80,8 +80,8 @@ proptest! {
         let stored = response(&stored);
         prop_assert_eq!((stored.life(), stored.more()), (Some(life), None));
         prop_assert!(stored.nodes().is_none() && stored.values().is_none());
-        let closer: Vec<Contact> =
-            (0..closer).map(|n| Contact { id: Id::of(&[n]), addr: ([192, 0, 2, n + 1], 4000).into() }).collect();
+        let node = |n| Contact { id: Id::of(&[n]), addr: ([192, 0, 2, n + 1], 4000).into() };
+        let closer: Vec<Contact> = (0..closer).map(node).collect();
         let more = place.as_deref().and_then(Page::new);
         let page = body(|out| {
             let beside = ValuesAnswer { closer: &closer, more };

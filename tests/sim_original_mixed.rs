@@ -1,11 +1,12 @@
 //! The simulator's peers of 2003 among ours: each kind finds what the other stored.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use khashmir::engine;
 use khashmir::sim::original::{Operation, Original, Outcome};
 use khashmir::sim::{Conditions, Happening, Host, Setup, Simulation};
-use khashmir::{Contact, Id};
+use khashmir::{Config, Contact, Id, Role};
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -259,4 +260,54 @@ fn a_single_peer_of_2003_is_waited_for() {
         }
     }
     assert!(lost * 50 <= tried, "{lost} of {tried} values were not taken");
+}
+
+/// Of more than fits into one answer theirs get what fits, ours all of it; whoever holds it.
+#[test]
+fn theirs_are_given_what_fits_and_ours_the_rest_too() {
+    let mut mixed = mixed(6, 0);
+    let key = Id::of(b"key");
+    let value = |n: usize| vec![n as u8; 8000];
+    for n in 0..30 {
+        let host = mixed.ours[n % 12];
+        assert!(mixed.ours_store(host, key, value(n)));
+    }
+    for n in 0..4 {
+        let (ours, theirs) = (mixed.ours[n], mixed.theirs[n + 5]);
+        let found = mixed.theirs_find(theirs, key);
+        assert!(found.len() >= 12 && found.iter().all(|found| *found == value(found[0].into())));
+        let mut found: Vec<u8> = mixed.ours_find(ours, key).iter().map(|value| value[0]).collect();
+        found.sort_unstable();
+        assert!(found.into_iter().eq(0..30));
+    }
+    assert_eq!(mixed.theirs.clone().into_iter().map(|host| mixed.original(host).calls()).sum::<usize>(), 0);
+}
+
+/// Theirs enter whoever calls; that some of these answer with errors, or take no values, costs
+/// them nothing but that.
+#[test]
+fn theirs_live_with_clients_and_with_nodes_that_only_answer() {
+    let mut mixed = mixed(7, 0);
+    for role in [Role::Client, Role::ReadOnly] {
+        for n in 0..3 {
+            let mut setup = Setup::default();
+            setup.options.config = Arc::new(Config { role, ..Config::default() });
+            let host = mixed.sim.add_node(setup).unwrap();
+            let by = mixed.sim.address(mixed.theirs[n]);
+            mixed.sim.add_contact(host, by).unwrap();
+            mixed.sim.run(secs(2));
+            mixed.sim.find_close_nodes(host).unwrap();
+            mixed.sim.run(secs(2));
+            let key = Id::of(format!("{role:?} {n}").as_bytes());
+            assert!(mixed.ours_store(host, key, vec![1; 1000]));
+            assert_eq!(mixed.ours_find(host, key), [vec![1; 1000]]);
+            let theirs = mixed.theirs[n + 4];
+            assert_eq!(mixed.theirs_find(theirs, key), [vec![1; 1000]]);
+            if role == Role::Client {
+                assert_eq!(mixed.sim.stats(host).unwrap().values, 0);
+            }
+        }
+    }
+    mixed.sim.run(secs(600));
+    assert_eq!(exchange(&mut mixed)[..2], [24; 2]);
 }

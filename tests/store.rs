@@ -170,6 +170,20 @@ fn values_go_round_from_where_they_start(place: &Place) {
         let mut expected = digests.clone();
         expected.rotate_left(start);
         assert_eq!(found, expected);
+        // And on a part of the way, to before a digest that is there or not.
+        for stop in (0..10u8).map(|stop| digests[usize::from(stop)]).chain((0..10).map(|n| Id::of(&[n, n]))) {
+            let mut found = Vec::new();
+            let each = |value: &[u8]| {
+                found.push(Id::of(value));
+                ControlFlow::Continue(())
+            };
+            let way = (&digests[start], &stop);
+            database.values_between(&mut who, &key, UnixTime(0), way, each).expect("a get");
+            // Where it stands; before `start` itself only after all others.
+            let end = digests.partition_point(|digest| *digest < stop);
+            let end = (end + 19 - start) % 10 + 1;
+            assert_eq!(found, expected[..end], "{start} {stop}");
+        }
     }
 }
 

@@ -409,18 +409,12 @@ impl Node {
     ) {
         let now = world.ctx.now;
         match why {
-            // It is there, and answers nobody: it is of no use to others.
-            CallError::Refused(_) if call.waiter.is_ping() => {
-                self.table.remove(&contact);
-                return;
-            }
-            // The same, if it happens again.
-            CallError::Refused(_) if self.wants_nodes(call.waiter) => {}
             // It is there, whatever it thinks of the request.
-            CallError::Refused(_) => return,
+            CallError::Refused(_) if !self.is_for_everybody(call.waiter) => return,
             // It was not asked, or could not answer.
             CallError::Forgotten | CallError::NotSent(_) => return,
-            CallError::WrongId => {
+            // Who refuses that is a client, and of no use to anybody.
+            CallError::Refused(_) | CallError::WrongId => {
                 self.table.remove(&contact);
                 if call.waiter != Waiter::Greeting {
                     self.failed.note(&contact, now);
@@ -443,12 +437,12 @@ impl Node {
         }
     }
 
-    /// Whether somebody waits for the nodes that a peer knows, which every node names.
-    fn wants_nodes(&self, waiter: Waiter) -> bool {
+    /// Whether it was asked what every node answers: if it is there, or what nodes it knows.
+    fn is_for_everybody(&self, waiter: Waiter) -> bool {
         match waiter {
-            Waiter::Neighbours(_) => true,
+            Waiter::Contact(_) | Waiter::Greeting | Waiter::Verdict(_) | Waiter::Neighbours(_) => true,
             Waiter::Step(operation) => self.operations.asks_for_nodes(operation),
-            _ => false,
+            Waiter::Page(_) => false,
         }
     }
 

@@ -65,13 +65,6 @@ pub enum Waiter {
     Verdict(Contact),
 }
 
-impl Waiter {
-    /// Whether all that was asked is whether the peer is there.
-    pub fn is_ping(&self) -> bool {
-        matches!(self, Waiter::Contact(_) | Waiter::Greeting | Waiter::Verdict(_))
-    }
-}
-
 /// The connections of a node, and its calls over them.
 pub struct Peers {
     id: Id,
