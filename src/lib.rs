@@ -170,7 +170,7 @@ mod validator;
 pub mod wheel;
 
 pub use self::khashmir::{Khashmir, Operation, test_one};
-pub use config::{Config, Durability, Role};
+pub use config::{Config, Durability, Role, WhenFull};
 pub use contact::Contact;
 pub use engine::{ContactInfo, NodeKey, NodeOptions, OperationKey, Stats};
 pub use error::{CallError, ConfigError, OperationError, SendError, StartError, StoreError};

@@ -361,8 +361,8 @@ fn a_page_is_asked_for_again_after_a_restart() {
     let mut found = Vec::new();
     for outcome in network.wait(search) {
         match outcome {
-            Outcome::Values(values) => found.extend(values),
-            other => assert_eq!(other, Outcome::ValuesEnd(Ok(()))),
+            Outcome::Values(values) => found.extend(values.values),
+            other => assert!(matches!(other, Outcome::ValuesEnd(Ok(_))), "{other:?}"),
         }
     }
     assert_eq!(found, [vec![1], vec![2], vec![3]]);

@@ -102,7 +102,7 @@ fn what_the_validator_refuses_is_not_stored() {
     assert_eq!((stats.values, stats.values_invalid), (1, 2));
     // Nor for the node's owner, who is told at once.
     let sent = network.sent;
-    let operation = network.engine.store_value(network.now, node, key, b"no".to_vec(), None);
+    let operation = network.engine.store_value(network.now, node, key, b"no".to_vec(), None, None);
     let refused = Outcome::Stored(Err(OperationError::ValueInvalid("too short for me".into())));
     assert_eq!(network.wait(operation), [refused]);
     assert_eq!((network.sent, network.stats(node).values), (sent, 1));

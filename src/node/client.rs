@@ -72,9 +72,9 @@ impl Node {
         let operation =
             self.enter(world, Task::Values { lookup, seen: BTreeSet::new(), pages: Pages::default() }, limit);
         let mut values = Vec::new();
-        let stored_after = world.ctx.unix.minus(world.ctx.config.value_lifetime);
+        let at = self.value_time(&world.ctx);
         let start = Id::new([0; 20]);
-        let read = world.store.values(&mut self.resident, &key, stored_after, &start, |value| {
+        let read = world.store.values(&mut self.resident, &key, &at, (&start, &start), |value| {
             if !value.is_empty() {
                 values.push(value.to_vec());
             }
@@ -185,7 +185,8 @@ impl Node {
                 Step::Done => return self.stage_done(world, key),
                 Step::Query(contact) if contact.id == self.id => self.store_here(world, key),
                 Step::Query(contact) => {
-                    if let Some(method) = operation.task.method(world.ctx.unix) {
+                    let now = self.clock.at(world.ctx.now).now;
+                    if let Some(method) = operation.task.method(now) {
                         let waiter = Waiter::Step(key);
                         self.peers.call(&mut world.ctx, contact.addr, Some(contact.id), waiter, &method);
                     }

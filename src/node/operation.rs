@@ -87,8 +87,8 @@ pub(super) enum Task {
     /// Asks the nodes nearest to a key which of its values they lack.
     Checking(Box<Check>),
     /// Gives one of them to those that lack it. `stored`: when it was published; `ends`: when its
-    /// life ends, if its publisher has said so.
-    Handing { publish: Publish, key: Id, value: Vec<u8>, stored: UnixTime, ends: Option<UnixTime> },
+    /// life ends.
+    Handing { publish: Publish, key: Id, value: Vec<u8>, stored: UnixTime, ends: UnixTime },
 }
 
 #[derive(Debug)]
@@ -185,8 +185,8 @@ impl Operations {
 
     /// The request that the operation makes of each peer now; `None` when it is
     /// over, or waits for something else.
-    pub fn method(&self, key: Key, unix: UnixTime) -> Option<Method<'_>> {
-        self.get(key)?.task.method(unix)
+    pub fn method(&self, key: Key, now: UnixTime) -> Option<Method<'_>> {
+        self.get(key)?.task.method(now)
     }
 
     /// Whether it asks its peers for nodes.
@@ -222,14 +222,14 @@ impl Operations {
 }
 
 impl Task {
-    /// `unix`: the time of day, from which the age of a value follows.
-    pub fn method(&self, unix: UnixTime) -> Option<Method<'_>> {
+    /// `now`: the time by the clock for values, from which the age of one follows.
+    pub fn method(&self, now: UnixTime) -> Option<Method<'_>> {
         match self {
             Task::Contact => None,
             Task::Checking(check) => Some(check.method()),
             Task::Handing { key, value, stored, ends, .. } => {
-                let life = ends.map(|ends| life_on_arrival(ends, unix));
-                Some(Method::HandOn { key: *key, value, age: age_on_arrival(*stored, unix), life })
+                let (age, life) = (age_on_arrival(*stored, now), Some(life_on_arrival(*ends, now)));
+                Some(Method::HandOn { key: *key, value, age, life })
             }
             Task::Storing(Storing { key, value, life, .. }) => {
                 Some(Method::StoreValue { key: *key, value, life: *life })

@@ -8,33 +8,34 @@ use crate::bencode::bytes_len;
 use crate::config::Role;
 use crate::contact::Contact;
 use crate::context::Key;
+use crate::error::StoreError;
 use crate::id::Id;
 use crate::krpc::message::{self, Fault, Method, Page, Request, ValuesAnswer};
+use crate::node::handing::seconds;
 use crate::node::peers::Waiter;
 use crate::node::{Node, Promise, Waiting, World};
-use crate::store::Put;
+use crate::store::{NewValue, Put, Refusal};
 use crate::table::{Entry, Room};
 use crate::time::UnixTime;
-
-/// Where a value comes from.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Origin {
-    /// Who stores it here; `None`: the node's owner.
-    #[expect(dead_code, reason = "for the quota of an address")]
-    pub sender: Option<IpAddr>,
-    /// How many seconds ago it was published, when it is handed on.
-    pub age: Option<u32>,
-    /// For how many seconds more it is to live at the longest, if its publisher said so.
-    pub life: Option<u32>,
-}
 
 /// What an answer takes beside its values and contacts, at the most, and what a contact does
 /// (that of an IPv6 host), in bytes.
 const ANSWER_OVERHEAD: usize = 512;
 const MAX_CONTACT: usize = 90;
 
-/// The answer to a store when the node's own store fails.
-const CANNOT_STORE: &str = "this node cannot store values now";
+/// While values cannot be written, the log says so so often.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Origin {
+    /// Who stores it here; `None`: the node's owner.
+    pub sender: Option<IpAddr>,
+    /// How many seconds ago it was published, when it is handed on.
+    pub age: Option<u32>,
+    /// For how many seconds more it is to live at the longest, if its publisher said so.
+    pub life: Option<u32>,
+}
 
 impl Node {
     /// Answers a request: always, but to a peer that does not take its answers.
@@ -64,7 +65,7 @@ impl Node {
                 let caller = Contact { id: request.sender, addr: from };
                 let is_known = self.table.get(&caller.id).is_some_and(|entry| entry.contact == caller);
                 let is_there = is_known || self.peers.mux.is_proven(connection);
-                let wants = self.weigh_offer(world, is_there, &key, offer);
+                let wants = self.weigh_offer(world, is_there, Some(from.ip()), &key, offer);
                 self.answer_with_nodes(world, connection, from, request, &key, wants.as_deref());
             }
             Method::FindValue { key, from: page } => {
@@ -109,7 +110,7 @@ impl Node {
         }
         match self.take_value(world, key, value, origin) {
             Ok(until) => self.promise(world, Waiting::Reply(connection, tid.to_vec(), until)),
-            Err(refusal) => self.refuse(world, connection, tid, refusal),
+            Err(refusal) => self.refuse(world, connection, tid, &refusal.to_string()),
         }
     }
 
@@ -132,38 +133,62 @@ impl Node {
         (world.ctx.config.role != Role::Client).then(|| self.peers.own_contact(&world.ctx))
     }
 
-    /// Stores a value, for others or for ourselves. It is kept once it is committed, until the
-    /// time that is given back. `Err`: why not, in words.
+    /// Stores a value, for others or for ourselves. It is kept once it is committed; `Ok`: until
+    /// when, by the time of day, at the longest.
     pub(super) fn take_value(
         &mut self,
         world: &mut World<'_>,
         key: &Id,
         value: &[u8],
         origin: Origin,
-    ) -> Result<UnixTime, &'static str> {
-        let lifetime = world.ctx.config.value_lifetime;
-        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
-        // A shorter life is one of which a part is over.
-        let gone = origin.life.map_or(Duration::ZERO, |life| lifetime.saturating_sub(seconds(life)));
-        let passed = seconds(origin.age.unwrap_or(0)).max(gone);
-        if value.len() > world.ctx.config.max_value_size {
-            return Err("the value is larger than this node takes");
-        } else if passed >= lifetime {
-            return Err("the value is older than this node keeps any");
+    ) -> Result<UnixTime, Refusal> {
+        let taken = self.try_value(world, key, value, &origin);
+        match &taken {
+            Ok(_) => self.note_held(world, *key, origin.age.is_some()),
+            Err(_) => self.values_refused += 1,
         }
-        let stored = world.ctx.unix.minus(passed);
-        match world.store.put(&mut self.resident, key, value, stored) {
-            Ok(Put::Added | Put::Renewed) => {
-                self.note_held(world, *key, origin.age.is_some());
-                let left = i64::try_from((lifetime - passed).as_secs()).unwrap_or(i64::MAX);
-                Ok(UnixTime(world.ctx.unix.0.saturating_add(left)))
-            }
-            Ok(Put::KeyFull) => Err("this node holds as many values for the key as it takes"),
-            Ok(Put::StoreFull) => Err("this node has no room for the value"),
+        taken
+    }
+
+    fn try_value(
+        &mut self,
+        world: &mut World<'_>,
+        key: &Id,
+        value: &[u8],
+        origin: &Origin,
+    ) -> Result<UnixTime, Refusal> {
+        let config = world.ctx.config;
+        let lifetime = seconds(config.value_lifetime);
+        let age = i64::from(origin.age.unwrap_or(0));
+        let left = lifetime.saturating_sub(age).min(origin.life.map_or(i64::MAX, i64::from));
+        if value.len() > config.max_value_size {
+            return Err(Refusal::TooLarge { size: value.len(), limit: config.max_value_size });
+        } else if left <= 0 {
+            return Err(Refusal::TooOld);
+        }
+        let at = self.value_time(&world.ctx);
+        let new = NewValue {
+            key,
+            value,
+            time: UnixTime(at.now.0.saturating_sub(age)),
+            expires: UnixTime(at.now.0.saturating_add(left)),
+            sender: origin.sender,
+        };
+        match world.store.put(&mut self.resident, &new, &at) {
+            Ok(Put::Added | Put::Renewed) => Ok(UnixTime(world.ctx.unix.0.saturating_add(left))),
+            Ok(Put::Refused(refusal)) => Err(refusal),
             Err(error) => {
-                log::error!("node {}: a value cannot be stored: {error}", self.id);
-                Err(CANNOT_STORE)
+                self.report_failure(world, &error);
+                Err(Refusal::from(&error))
             }
+        }
+    }
+
+    /// A value could not be written. That may go on for long, and is said once in a while.
+    fn report_failure(&mut self, world: &World<'_>, error: &StoreError) {
+        if self.may_complain_at <= world.ctx.now {
+            self.may_complain_at = world.ctx.now + COMPLAINT_PAUSE;
+            log::error!("node {}: values cannot be stored: {error}", self.id);
         }
     }
 
@@ -197,20 +222,20 @@ impl Node {
         let config = world.ctx.config;
         let whole = config.max_response.saturating_sub(ANSWER_OVERHEAD);
         let (mut values, mut room, mut more) = (Vec::new(), whole, None);
-        let stored_after = world.ctx.unix.minus(config.value_lifetime);
-        let read =
-            world.store.values_between(&mut self.resident, key, stored_after, (&next, &first), |value| {
-                let length = bytes_len(value.len());
-                if length <= room {
-                    room -= length;
-                    values.push(value.to_vec());
-                } else if length <= whole {
-                    more = Some(Page::bytes_of(&Id::of(value), &first));
-                    return ControlFlow::Break(());
-                }
-                // One that fits into no answer was taken when larger ones were: it is passed over.
-                ControlFlow::Continue(())
-            });
+        let at = self.value_time(&world.ctx);
+        let read = world.store.values(&mut self.resident, key, &at, (&next, &first), |value| {
+            let length = bytes_len(value.len());
+            if length <= room {
+                room -= length;
+                values.push(value.to_vec());
+            } else if length <= whole {
+                more = Some(Page::bytes_of(&Id::of(value), &first));
+                return ControlFlow::Break(());
+            }
+            // One that fits into no answer was taken when larger ones were: it is passed over.
+            ControlFlow::Continue(())
+        });
+        let read = read.map(|rest| more = more.take().or(rest.map(|next| Page::bytes_of(&next, &first))));
         if let Err(error) = read {
             log::error!("node {}: values cannot be read: {error}", self.id);
             return self.refuse(world, connection, request.tid, "this node cannot read its values now");
@@ -296,7 +321,9 @@ impl Node {
 
     /// What was written is committed, or was undone: those who wait hear so.
     pub fn settle_promises(&mut self, world: &mut World<'_>) {
+        world.store.settle(&mut self.resident);
         let committed = world.store.rollbacks();
+        let why = world.store.last_failure().map_or(Refusal::Failed, Refusal::from);
         for Promise { to, rollbacks } in std::mem::take(&mut self.promised) {
             // Any failure since, even of a read, has undone the whole transaction.
             let kept = rollbacks == committed;
@@ -309,10 +336,11 @@ impl Node {
                     });
                 }
                 Waiting::Reply(connection, tid, _) => {
-                    self.refuse(world, connection, &tid, CANNOT_STORE);
+                    self.values_refused += 1;
+                    self.refuse(world, connection, &tid, &why.to_string());
                 }
                 Waiting::Own(operation, until) => {
-                    self.own_stored(world, operation, if kept { Ok(until) } else { Err(CANNOT_STORE) });
+                    self.own_stored(world, operation, if kept { Ok(until) } else { Err(why.to_string()) });
                 }
             }
         }

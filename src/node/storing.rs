@@ -126,12 +126,12 @@ impl Node {
         &mut self,
         world: &mut World<'_>,
         operation: Key,
-        kept: Result<UnixTime, &'static str>,
+        kept: Result<UnixTime, String>,
     ) {
         if let Some(Operation { task: Task::Storing(storing), .. }) = self.operations.get_mut(operation) {
             match kept {
                 Ok(until) => storing.publish.on_accept(&self.id, until),
-                Err(why) => storing.publish.on_failure(&self.id, StoreReply::Refused(why.into())),
+                Err(why) => storing.publish.on_failure(&self.id, StoreReply::Refused(why)),
             }
             self.advance(world, operation);
         }
