@@ -77,6 +77,11 @@ pub struct Stored {
     /// or all that were found, if those are fewer; one more than the storing node itself where
     /// it knows others and reaches none.
     pub needed: usize,
+    /// Whether the storing node stores it again from now on, every
+    /// [`Config::renew_interval`](crate::Config::renew_interval). Not where storing has failed, it
+    /// has a life of its own, or there is no room
+    /// ([`Config::max_renewed_bytes`](crate::Config::max_renewed_bytes)).
+    pub renewed: bool,
     /// What finding those nodes took.
     pub effort: Effort,
 }
@@ -88,13 +93,17 @@ impl Stored {
         self.receipts.iter().filter(accepted).map(|receipt| &receipt.contact)
     }
 
-    /// When the last of those forgets the value, at the latest; `None`: nobody has it.
+    /// Until when as many nodes keep the value as had to accept it, or all that did, if those
+    /// are fewer; at the longest, as in each receipt. `None`: nobody has it.
     pub fn until(&self) -> Option<UnixTime> {
         let until = |receipt: &Receipt| match receipt.reply {
             StoreReply::Accepted { until } => Some(until),
             _ => None,
         };
-        self.receipts.iter().filter_map(until).max()
+        let mut all: Vec<UnixTime> = self.receipts.iter().filter_map(until).collect();
+        all.sort_unstable();
+        // Not the last of all: a single node may say what it likes.
+        all.iter().rev().take(self.needed.max(1)).next_back().copied()
     }
 
     /// Those who refused the value, with their reasons, nearest first.

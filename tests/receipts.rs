@@ -127,7 +127,8 @@ fn each_node_that_is_asked_leaves_a_receipt() {
     assert_eq!(outcome.needed, 3);
     assert!(outcome.accepted().eq([&peers[0], &peers[1], &own]));
     assert!(outcome.refused().eq([(&peers[2], "not that one")]));
-    assert_eq!(outcome.until(), Some(after(DAY)));
+    assert_eq!(outcome.until(), Some(after(100)), "then only two of the three are left");
+    assert!(outcome.renewed);
     assert_eq!(outcome.effort, Effort { hops: 0, asked: 5, answered: 5, failed: 0 });
     assert_eq!(
         outcome.to_string(),
@@ -157,6 +158,7 @@ fn too_few_is_told_with_all_receipts_when_nobody_is_waited_for_any_more() {
         (peers[2], StoreReply::NoAnswer(CallError::Timeout)),
     ];
     assert_eq!((replies(&outcome), outcome.needed), (expected.to_vec(), 2));
+    assert_eq!((outcome.until(), outcome.renewed), (Some(after(DAY)), false));
     assert_eq!(network.stats(node).values_published, 0, "what failed is not renewed");
 }
 
@@ -280,11 +282,30 @@ fn a_value_that_is_renewed_is_not_any_more_when_it_is_stored_with_an_end() {
     assert_eq!(network.stats(node).values_published, 2);
     let life = Some(secs(60));
     let operation = network.engine.store_value(network.now, node, key(), b"value".to_vec(), life, None);
-    stored(the_one(network.wait(operation)));
+    assert!(!stored(the_one(network.wait(operation))).renewed);
     assert_eq!(network.stats(node).values_published, 1);
     // And is again, when it is stored without.
     network.store(node, key(), b"value");
     assert_eq!(network.stats(node).values_published, 2);
+}
+
+#[test]
+fn a_value_that_there_is_no_room_to_renew_is_stored_once_and_its_owner_told() {
+    let mut network = Network::new(1);
+    let node = network.node(address(0), Config { max_renewed_bytes: 250, ..Config::default() });
+    assert!(stored(network.store(node, key(), b"value")).renewed);
+    let second = stored(network.store(node, key(), b"another"));
+    assert_eq!((second.renewed, second.accepted().count()), (false, 1));
+    let never = network.node(address(1), Config { renew_interval: ms(0), ..Config::default() });
+    assert!(!stored(network.store(never, key(), b"value")).renewed);
+}
+
+/// What a liar says does not make a value live.
+#[test]
+fn one_receipt_alone_does_not_say_until_when() {
+    let habits = vec![keeps(u32::MAX), keeps(50), keeps(200), keeps(100)];
+    let (mut network, node, _) = among(habits, Config { k: 4, store_redundancy: 3, ..Config::default() });
+    assert_eq!(stored(network.store(node, key(), b"value")).until(), Some(after(100)));
 }
 
 #[test]

@@ -20,8 +20,9 @@ Commands, one a line, and the keys of their answers besides \"command\":
   store HEXKEY HEXVALUE [SECONDS]
                          store a value beside others of that key, and again
                          every hour; or once, for so long (accepted: by how many
-                         nodes, needed: how many had to, until, receipts: what
-                         each said, reply and until, reason or nothing; what
+                         nodes, needed: how many had to, until: when so many
+                         still have it, renewed: if it is stored again, receipts:
+                         what each said, reply and until, reason or nothing; what
                          finding them took)
   withdraw HEXKEY HEXVALUE
                          store a value no more: in time it is forgotten
@@ -213,6 +214,7 @@ fn stored_json(stored: &Stored) -> Value {
         "accepted": stored.accepted().count(),
         "needed": stored.needed,
         "until": stored.until().map(|until| until.0),
+        "renewed": stored.renewed,
         "receipts": stored.receipts.iter().map(receipt).collect::<Vec<_>>(),
     });
     with(json, stored.effort)

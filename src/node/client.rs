@@ -424,7 +424,7 @@ impl Node {
         told
     }
 
-    pub(super) fn end(&mut self, world: &mut World<'_>, key: Key, outcome: Option<Outcome>) {
+    pub(super) fn end(&mut self, world: &mut World<'_>, key: Key, mut outcome: Option<Outcome>) {
         let Some(mut operation) = self.operations.remove(key, world.ctx.config.concurrent_requests) else {
             return;
         };
@@ -432,7 +432,7 @@ impl Node {
         if self.is_own_work(key) {
             return self.work_ended(world, operation.task, outcome);
         }
-        if let (Task::Storing(storing), Some(Outcome::Stored(Ok(stored)))) = (&operation.task, &outcome) {
+        if let (Task::Storing(storing), Some(Outcome::Stored(Ok(stored)))) = (&operation.task, &mut outcome) {
             let Storing { key, value, life, .. } = storing;
             self.note_stored(world, key, value, *life, stored);
         }

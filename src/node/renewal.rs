@@ -17,18 +17,19 @@ use crate::store::Published;
 const SOONER: u32 = 12;
 
 impl Node {
-    /// The owner's value was stored by these nodes: it is renewed from now on.
+    /// The owner's value was stored by these nodes: it is renewed from now on, if it can be.
     pub(super) fn remember_published(
         &mut self,
         world: &mut World<'_>,
         key: &Id,
         value: &[u8],
         stored: &Stored,
-    ) {
-        let Some(interval) = interval(world.ctx.config) else { return };
+    ) -> bool {
+        let Some(interval) = interval(world.ctx.config) else { return false };
         let now = self.value_time(&world.ctx).now;
         let published = world.store.publish(&mut self.resident, key, value, now);
         let custody = self.custody.get_or_insert_default();
+        let renewed = matches!(published, Ok(Published::Kept(_)));
         match published {
             Ok(Published::Kept(number)) => {
                 let interval = if is_elsewhere(stored, &self.id) { interval } else { interval / SOONER };
@@ -41,6 +42,7 @@ impl Node {
             }
         }
         self.arm_custody(&mut world.ctx);
+        renewed
     }
 
     /// Renews a value no more, and says whether it was renewed until now. Its holders forget

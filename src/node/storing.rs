@@ -34,7 +34,8 @@ pub(super) struct Storing {
 impl Storing {
     /// What has become of the value so far.
     pub fn stored(&self) -> Stored {
-        Stored { receipts: self.publish.receipts(), needed: self.publish.needed(), effort: self.found }
+        let (receipts, needed) = (self.publish.receipts(), self.publish.needed());
+        Stored { receipts, needed, renewed: false, effort: self.found }
     }
 
     /// The same as an outcome: whether enough have taken it.
@@ -151,9 +152,9 @@ impl Node {
             && storing.publish.is_decided()
         {
             storing.told = true;
-            let stored = storing.stored();
+            let mut stored = storing.stored();
             let (target, value, life) = (storing.key, storing.value.clone(), storing.life);
-            self.note_stored(world, &target, &value, life, &stored);
+            self.note_stored(world, &target, &value, life, &mut stored);
             let effort = stored.effort;
             tell(world, key, Outcome::Stored(Ok(stored)), effort);
         }
@@ -167,10 +168,10 @@ impl Node {
         key: &Id,
         value: &[u8],
         life: Option<u32>,
-        stored: &Stored,
+        stored: &mut Stored,
     ) {
         if life.is_none() {
-            self.remember_published(world, key, value, stored);
+            stored.renewed = self.remember_published(world, key, value, stored);
         } else if let Err(error) = self.renew_no_more(world, key, value) {
             log::error!("node {}: a value may be renewed although it is to have an end: {error}", self.id);
         }
