@@ -145,7 +145,7 @@ fn what_a_node_in_memory_held_goes_bit_by_bit() {
     let (mut network, node) = alone();
     let other = network.node(address(7), Config::default());
     for n in 0..1000u16 {
-        let method = Method::StoreValue { key: Id::of(&n.to_be_bytes()), value: b"x" };
+        let method = Method::StoreValue { key: Id::of(&n.to_be_bytes()), value: b"x", life: None };
         network.ask(address(1), address(0), b"1", &method);
         if n % 100 == 0 {
             network.run(secs(1));
