@@ -42,13 +42,11 @@ pub(super) fn file(path: &Path, durability: Durability) -> Result<Connection, St
     harden(&connection)?;
     connection.execute_batch(schema::FILE_CONNECTION).map_err(damage)?;
     let empty = is_empty(&connection)?;
-    if empty {
-        connection.execute_batch(schema::NEW_DATABASE).map_err(fault)?;
-    }
     if connection.is_readonly(MAIN_DB).map_err(fault)? {
         return Err(StoreError::Damaged("its format is one that SQLite only reads".to_owned()));
     }
-    connection.execute_batch(schema::LOCK_FILE).map_err(damage)?;
+    let lock = if empty { schema::NEW_FILE } else { schema::LOCK_FILE };
+    connection.execute_batch(lock).map_err(damage)?;
     // What was empty still is: the lock for reading was kept since.
     if empty {
         create(&connection)?;
@@ -78,12 +76,13 @@ fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
     if length(path) == 0 {
         return Ok(());
     }
-    let connection = connect(path, "?immutable=1", OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    harden(&connection)?;
-    // For SQLite a file of a single byte is empty too.
-    if is_empty(&connection)? {
+    if length(path) < schema::SHORTEST {
         return Err(StoreError::Damaged("it is too short".to_owned()));
     }
+    let connection = connect(path, "?immutable=1", OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    // Of a program that was killed while it copied the log, the file may be shorter than its first
+    // page says: the log makes up for that, which is not looked at here. Nothing is read but that page.
+    connection.execute_batch(schema::EVEN_IF_SHORT).map_err(fault)?;
     check_mark(&connection)
 }
 
