@@ -118,8 +118,9 @@ mod store {
     }
 
     /// Whether this says that the disk failed, and nothing that is not so about the file.
-    pub fn is_of_the_disk(error: &StoreError) -> bool {
-        matches!(error, StoreError::Sqlite(_))
+    /// (What cannot be read while a file is checked, SQLite itself takes for damage.)
+    pub fn is_of_the_disk(error: &StoreError, reading: bool) -> bool {
+        matches!(error, StoreError::Sqlite(_)) || reading && matches!(error, StoreError::Damaged(_))
     }
 }
 
@@ -234,6 +235,22 @@ impl Model {
     fn contents(&self) -> Contents {
         self.values.keys().cloned().collect()
     }
+
+    /// What is in both.
+    fn common(&self, other: &Model) -> Model {
+        let mut both = self.clone();
+        both.values.retain(|value, _| other.values.contains_key(value));
+        both.published.retain(|value| other.published.contains(value));
+        both
+    }
+
+    /// What is in either.
+    fn joined(&self, other: &Model) -> Model {
+        let mut either = other.clone();
+        either.values.extend(self.values.clone());
+        either.published.extend(self.published.clone());
+        either
+    }
 }
 
 /// One run of a course: the store, and what it has said.
@@ -244,8 +261,20 @@ struct Run<'a> {
     /// What was committed, and what that is with what was written since.
     kept: Model,
     written: Model,
+    /// What a program that starts now must find, and may find: a commit that failed can have reached
+    /// the log as a whole before it did, and counts then, unless another one was made since.
+    certain: Model,
+    possible: Model,
     /// Whether anything has failed yet.
     noticed: bool,
+}
+
+impl<'a> Run<'a> {
+    fn new(path: &'a Path, fault: Fault) -> Self {
+        let none = Model::default;
+        let (kept, written, certain, possible) = (none(), none(), none(), none());
+        Run { path, fault, store: None, kept, written, certain, possible, noticed: false }
+    }
 }
 
 fn key(number: u32) -> Id {
@@ -264,24 +293,33 @@ impl Run<'_> {
                 Ok(store) => self.store = Some(store),
                 Err(error) => return self.note(error),
             }
+            vfs::without(|| self.take_stock());
         }
         let store = self.store.as_mut().expect("a store");
         match work(store, &mut self.written) {
-            Ok(()) => self.kept = self.written.clone(),
+            Ok(()) => self.keep(),
             Err(error) => self.note(error),
         }
     }
 
+    fn keep(&mut self) {
+        self.kept = self.written.clone();
+        (self.certain, self.possible) = (self.kept.clone(), self.kept.clone());
+    }
+
     fn note(&mut self, error: StoreError) {
-        assert!(store::is_of_the_disk(&error), "{error}");
+        let reading = self.fault.calls == READING;
+        assert!(store::is_of_the_disk(&error, reading), "{error}");
         assert!(vfs::standing().failed > 0, "{error}, and nothing was wrong");
-        let attempted = std::mem::replace(&mut self.written, self.kept.clone());
+        self.certain = self.certain.common(&self.written);
+        self.possible = self.possible.joined(&self.written);
+        self.written = self.kept.clone();
         if !std::mem::replace(&mut self.noticed, true) {
             if self.fault.span == Span::Noticed {
                 lift();
             }
             // The program dies of it.
-            vfs::without(|| self.examine_copy(Some(&attempted)));
+            vfs::without(|| self.examine_copy());
         }
         vfs::without(|| self.examine());
     }
@@ -289,30 +327,35 @@ impl Run<'_> {
     /// What is there is what was committed.
     fn examine(&mut self) {
         if let Some(store) = &mut self.store {
-            let values: Contents = store.values().expect("values").into_iter().collect();
+            let (values, published) = contents(store);
             assert!(values == self.kept.contents(), "{}", differ(&values, &self.kept.contents()));
             assert_eq!(store.counted(), Ok(values.len()));
-            let published: Contents = store.published().expect("values").into_iter().collect();
             assert!(published == self.kept.published, "{}", differ(&published, &self.kept.published));
         }
     }
 
-    /// What a program finds that starts now, when this one was killed. A commit that failed
-    /// may turn out to have been made.
-    fn examine_copy(&self, attempted: Option<&Model>) {
+    /// After a start: what is there is what must be, and perhaps what may be.
+    fn take_stock(&mut self) {
+        let store = self.store.as_mut().expect("a store");
+        let (values, published) = contents(store);
+        check(&values, &self.certain.contents(), &self.possible.contents());
+        check(&published, &self.certain.published, &self.possible.published);
+        self.written = self.possible.clone();
+        self.written.values.retain(|value, _| values.contains(value));
+        self.written.published = published;
+        self.keep();
+    }
+
+    /// What a program finds that starts now, when this one was killed.
+    fn examine_copy(&self) {
         let copy = TempDir::new().expect("a directory");
         let path = copy.path().join("node.db");
-        let found = copied(self.path, &path).then(|| Store::open(&path).expect("a sound file"));
-        let Some(mut store) = found else {
-            assert!(self.kept.values.is_empty());
-            return;
-        };
-        let values: Contents = store.values().expect("values").into_iter().collect();
-        let kept = self.kept.contents();
-        let attempted = attempted.map_or_else(|| kept.clone(), Model::contents);
-        let lost: Vec<_> = kept.intersection(&attempted).filter(|value| !values.contains(value)).collect();
-        assert!(lost.is_empty(), "{} values lost", lost.len());
-        assert!(values.iter().all(|value| kept.contains(value) || attempted.contains(value)));
+        let mut found = (Contents::new(), Contents::new());
+        if copied(self.path, &path) {
+            found = contents(&mut Store::open(&path).expect("a sound file"));
+        }
+        check(&found.0, &self.certain.contents(), &self.possible.contents());
+        check(&found.1, &self.certain.published, &self.possible.published);
     }
 
     /// The program ends in order, or without a word.
@@ -328,15 +371,23 @@ impl Run<'_> {
     /// The disk works again.
     fn recover(mut self) {
         lift();
-        let noticed = self.noticed;
         self.step(|store, model| put_all(store, model, 900..910, 300, 5000));
-        assert!(self.store.is_some() && self.noticed == noticed, "nothing is stored");
         self.examine();
-        self.examine_copy(None);
+        self.examine_copy();
         self.restart(true);
         self.step(|_, _| Ok(()));
         self.examine();
     }
+}
+
+fn contents(store: &mut Store) -> (Contents, Contents) {
+    let values = store.values().expect("values").into_iter().collect();
+    (values, store.published().expect("values").into_iter().collect())
+}
+
+fn check(found: &Contents, certain: &Contents, possible: &Contents) {
+    assert!(found.is_superset(certain), "{}", differ(found, certain));
+    assert!(found.is_subset(possible), "{}", differ(found, possible));
 }
 
 fn differ(found: &Contents, expected: &Contents) -> String {
@@ -384,8 +435,7 @@ fn contacts() -> Vec<Contact> {
 fn small_course(fault: Fault) {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("node.db");
-    let (kept, written) = (Model::default(), Model::default());
-    let mut run = Run { path: &path, fault, store: None, kept, written, noticed: false };
+    let mut run = Run::new(&path, fault);
     run.step(|store, model| put_all(store, model, 0..6, 300, 1000));
     run.step(|store, model| put_all(store, model, 6..9, 3000, 2000));
     run.step(|store, model| {
@@ -429,8 +479,7 @@ fn small_course(fault: Fault) {
 fn large_course(fault: Fault) {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("node.db");
-    let (kept, written) = (Model::default(), Model::default());
-    let mut run = Run { path: &path, fault, store: None, kept, written, noticed: false };
+    let mut run = Run::new(&path, fault);
     for first in [0, 30, 60] {
         run.step(|store, model| put_all(store, model, first..first + 30, 20_000, i64::from(first)));
     }
@@ -493,6 +542,7 @@ impl Routes for NoRoutes {
 /// A node with a file, and who stores with it, in virtual time.
 struct House<'a> {
     path: &'a Path,
+    fault: Fault,
     engine: Engine,
     node: Option<NodeKey>,
     now: Time,
@@ -520,7 +570,7 @@ impl House<'_> {
             match self.engine.add_node(self.now, home(), options) {
                 Ok(node) => self.node = Some(node),
                 Err(StartError::Store(error)) => {
-                    assert!(store::is_of_the_disk(&error), "{error}");
+                    assert!(store::is_of_the_disk(&error, self.fault.calls == READING), "{error}");
                     assert!(vfs::standing().failed > 0, "{error}, and nothing was wrong");
                 }
                 Err(error) => panic!("{error}"),
@@ -625,7 +675,7 @@ impl House<'_> {
                 self.engine.remove_node(self.now, node)
             };
             if let Err(error) = stopped {
-                assert!(store::is_of_the_disk(&error), "{error}");
+                assert!(store::is_of_the_disk(&error, self.fault.calls == READING), "{error}");
             }
         }
     }
@@ -654,7 +704,7 @@ fn life(fault: Fault) {
     let engine = engine.expect("an engine");
     let acknowledged = BTreeMap::new();
     let mut house =
-        House { path: &path, engine, node: None, now: Time::ZERO, clients: 0, acknowledged };
+        House { path: &path, fault, engine, node: None, now: Time::ZERO, clients: 0, acknowledged };
     let mut examined = false;
     let look = |house: &mut House<'_>, examined: &mut bool| {
         if vfs::standing().failed > 0 && !*examined {
@@ -718,4 +768,18 @@ fn without_a_fault_nothing_is_refused() {
         course(none);
         assert!(!REACHED.get());
     }
+}
+
+#[test]
+fn dbg_a() {
+    vfs::install();
+    let f = std::env::var("F").unwrap();
+    let mut it = f.split(',');
+    let calls: &'static [Call] = if it.next() == Some("w") { &WRITING } else { &READING };
+    let at = it.next().unwrap().parse().unwrap();
+    let span = match it.next().unwrap() { "o" => Span::Once, "n" => Span::Noticed, _ => Span::Lasting };
+    let kind = if it.next() == Some("f") { Kind::Full } else { Kind::Disk };
+    let fault = Fault { calls, at, span, kind };
+    fault.begin();
+    match it.next() { Some("l") => large_course(fault), Some("e") => life(fault), _ => small_course(fault) }
 }
