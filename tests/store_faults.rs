@@ -221,6 +221,11 @@ impl Drop for Named {
     }
 }
 
+/// A new directory, in memory where there is a place for that: nothing here waits for a disk.
+fn directory() -> TempDir {
+    TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).expect("a directory")
+}
+
 type Contents = BTreeSet<(Id, Vec<u8>)>;
 
 /// What there should be.
@@ -282,7 +287,9 @@ fn key(number: u32) -> Id {
 }
 
 fn value(number: u32, length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at as u32 * 31 + number) as u8).chain(number.to_be_bytes()).collect()
+    let mut value = vec![number as u8; length];
+    value.extend(number.to_be_bytes());
+    value
 }
 
 impl Run<'_> {
@@ -348,7 +355,7 @@ impl Run<'_> {
 
     /// What a program finds that starts now, when this one was killed.
     fn examine_copy(&self) {
-        let copy = TempDir::new().expect("a directory");
+        let copy = directory();
         let path = copy.path().join("node.db");
         let mut found = (Contents::new(), Contents::new());
         if copied(self.path, &path) {
@@ -433,7 +440,7 @@ fn contacts() -> Vec<Contact> {
 
 /// Everything that a store is asked to do, on a few values.
 fn small_course(fault: Fault) {
-    let directory = TempDir::new().expect("a directory");
+    let directory = directory();
     let path = directory.path().join("node.db");
     let mut run = Run::new(&path, fault);
     run.step(|store, model| put_all(store, model, 0..6, 300, 1000));
@@ -477,7 +484,7 @@ fn small_course(fault: Fault) {
 
 /// Enough for SQLite to copy its log into the file in the midst of it, and to shrink the file at its end.
 fn large_course(fault: Fault) {
-    let directory = TempDir::new().expect("a directory");
+    let directory = directory();
     let path = directory.path().join("node.db");
     let mut run = Run::new(&path, fault);
     for first in [0, 30, 60] {
@@ -499,7 +506,7 @@ fn every_write_fails_in_its_turn() {
 
 #[test]
 fn writes_of_much_fail_in_their_turn() {
-    assert!(try_all(&WRITING, Extent::Some(97), large_course) > 2000);
+    assert!(try_all(&WRITING, Extent::Some(197), large_course) > 2000);
 }
 
 #[test]
@@ -514,9 +521,9 @@ fn every_write_fails_in_every_way() {
 }
 
 #[test]
-#[ignore = "takes minutes without optimisation"]
-fn every_write_of_much_fails_in_every_way() {
-    try_all(&WRITING, Extent::All, large_course);
+#[ignore = "takes minutes"]
+fn every_write_of_much_fails_in_its_turn() {
+    try_all(&WRITING, Extent::Some(1), large_course);
 }
 
 #[test]
@@ -682,7 +689,7 @@ impl House<'_> {
 
     /// What was acknowledged and has time left is in the file, or in a copy of it.
     fn examine(&self) {
-        let copy = TempDir::new().expect("a directory");
+        let copy = directory();
         let path = copy.path().join("node.db");
         let values: Contents = if copied(self.path, &path) {
             Store::open(&path).expect("a sound file").values().expect("values").into_iter().collect()
@@ -698,7 +705,7 @@ impl House<'_> {
 
 /// A day in the life of a node.
 fn life(fault: Fault) {
-    let directory = TempDir::new().expect("a directory");
+    let directory = directory();
     let path = directory.path().join("node.db");
     let engine = vfs::without(|| Engine::new(seed_from_number(1), UnixTime(START), Box::new(NoRoutes)));
     let engine = engine.expect("an engine");
@@ -768,18 +775,4 @@ fn without_a_fault_nothing_is_refused() {
         course(none);
         assert!(!REACHED.get());
     }
-}
-
-#[test]
-fn dbg_a() {
-    vfs::install();
-    let f = std::env::var("F").unwrap();
-    let mut it = f.split(',');
-    let calls: &'static [Call] = if it.next() == Some("w") { &WRITING } else { &READING };
-    let at = it.next().unwrap().parse().unwrap();
-    let span = match it.next().unwrap() { "o" => Span::Once, "n" => Span::Noticed, _ => Span::Lasting };
-    let kind = if it.next() == Some("f") { Kind::Full } else { Kind::Disk };
-    let fault = Fault { calls, at, span, kind };
-    fault.begin();
-    match it.next() { Some("l") => large_course(fault), Some("e") => life(fault), _ => small_course(fault) }
 }
