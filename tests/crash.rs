@@ -13,7 +13,10 @@
 //! KHASHMIR_SEED=7 cargo test --test crash
 //! ```
 //!
-//! That it can fail: TO BE SAID
+//! That it can fail was tried. With commits put off to the beginning of the next turn of the loop, after
+//! the answers of this one have left (a change of five lines in `engine.rs`), it fails for each of the
+//! seeds 1 to 3 within 25 kills: 5 to 36 values of a key that were acknowledged are lost. It has found,
+//! at seeds 1 and 4, that a file was taken for damaged whose node was killed while the log was copied.
 // It waits for processes, with a time limit of its own.
 #![allow(clippy::disallowed_methods)]
 #![cfg(unix)]
@@ -139,6 +142,10 @@ fn the_node() {
 enum Moment {
     /// So long after its process was started.
     Opening(Duration),
+    /// So long after its file was there, which was not there before.
+    Making(Duration),
+    /// So long after the log began to be copied into the file: nothing else writes to that.
+    Copying(Duration),
     /// So long after so many acknowledgements.
     Storing(usize, Duration),
     /// So long after it was heard first: it deletes expired values then.
@@ -243,6 +250,8 @@ struct House {
     key_bytes: usize,
     count: u64,
     peers: u64,
+    /// Whether most values are large now.
+    large: bool,
 }
 
 impl House {
@@ -259,12 +268,14 @@ impl House {
             key_bytes: 0,
             count: 0,
             peers: seed << 32,
+            large: false,
         }
     }
 
     /// A value that was never there, most of them small, and its key.
     fn value(&mut self) -> (Id, Vec<u8>) {
         let length = match self.rng.random_range(0..10) {
+            0..9 if self.large => self.rng.random_range(8000..16_000),
             0 => self.rng.random_range(0..16_000),
             1..4 => self.rng.random_range(0..3000),
             _ => self.rng.random_range(0..300),
@@ -288,6 +299,9 @@ impl House {
 
     fn moment(&mut self) -> Moment {
         let rng = &mut self.rng;
+        if !self.file.exists() && rng.random_bool(0.7) {
+            return Moment::Making(Duration::from_micros(rng.random_range(0..1500)));
+        }
         let delay = match rng.random_range(0..4) {
             0 => 0,
             1 => rng.random_range(0..100),
@@ -296,9 +310,10 @@ impl House {
         };
         match rng.random_range(0..10) {
             0..2 => Moment::Opening(Duration::from_micros(rng.random_range(0..12_000))),
-            2..4 => Moment::Expiring(Duration::from_micros(delay)),
+            2 => Moment::Copying(Duration::from_micros(delay.min(5000))),
+            3 => Moment::Expiring(Duration::from_micros(delay)),
             4..8 => Moment::Storing(rng.random_range(1..300), Duration::from_micros(delay)),
-            _ => Moment::Storing(rng.random_range(300..2000), Duration::from_micros(delay)),
+            _ => Moment::Storing(rng.random_range(300..1000), Duration::from_micros(delay)),
         }
     }
 
@@ -317,6 +332,20 @@ impl House {
             process.kill();
             return 0;
         }
+        if let Moment::Making(delay) = moment {
+            while !self.file.exists() {
+                process.check();
+            }
+            let made = Instant::now();
+            while made.elapsed() < delay {
+                thread::yield_now();
+            }
+            process.kill();
+            return 0;
+        }
+        // Larger ones fill the log sooner.
+        self.large = matches!(moment, Moment::Copying(_));
+        let mut written = None;
         let mut peer = self.peer(port);
         let mut asked = BTreeMap::new();
         let mut taken = 0;
@@ -331,6 +360,12 @@ impl House {
                 }
                 Moment::Storing(count, delay) if taken >= count => {
                     due = due.or_else(|| Some(Instant::now() + delay));
+                }
+                Moment::Copying(delay) if taken > 0 => {
+                    let now = fs::metadata(&self.file).and_then(|file| file.modified()).expect("a file");
+                    if *written.get_or_insert(now) != now {
+                        due = due.or_else(|| Some(Instant::now() + delay));
+                    }
                 }
                 _ => {}
             }
@@ -366,7 +401,7 @@ impl House {
 
     /// Starts the node anew, and asks it for everything; or opens its file.
     fn examine(&mut self, port: u16) {
-        let found = if self.rng.random_bool(0.3) {
+        let found = if self.acknowledged.is_empty() || self.rng.random_bool(0.3) {
             let mut found = Contents::new();
             for (key, value) in store::read(&self.file).expect("a sound file") {
                 found.entry(key).or_default().insert(value);
@@ -434,8 +469,8 @@ impl Drop for Seed {
 /// Every third file is on a disk, the others in memory, where there is a place for that: what one process
 /// has written is there for the next one anyhow, and a disk takes its time.
 fn directory(seed: u64) -> TempDir {
-    let memory = if seed.is_multiple_of(3) { "" } else { "/dev/shm" };
-    TempDir::new_in(memory).or_else(|_| TempDir::new()).expect("a directory")
+    let memory = if seed.is_multiple_of(3) { None } else { TempDir::new_in("/dev/shm").ok() };
+    memory.map_or_else(TempDir::new, Ok).expect("a directory")
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -452,7 +487,7 @@ fn what_was_acknowledged_outlives_the_node() {
     let port = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
     let begun = Instant::now();
     let (mut killed, mut taken, mut largest) = (0, 0, 0);
-    let mut kinds = [0; 3];
+    let mut kinds = [0; 5];
     for seed in first.. {
         let directory = directory(seed);
         let mut house = House::new(directory.path().join("node.db"), seed);
@@ -463,22 +498,32 @@ fn what_was_acknowledged_outlives_the_node() {
                 Moment::Opening(_) => 0,
                 Moment::Storing(..) => 1,
                 Moment::Expiring(_) => 2,
+                Moment::Making(_) => 3,
+                Moment::Copying(_) => 4,
             }] += 1;
             taken += house.live(port, moment);
             killed += 1;
             // Sometimes it is killed again before anybody has looked.
-            if house.rng.random_bool(0.7) {
+            if house.rng.random_bool(0.7) || matches!(moment, Moment::Making(_)) {
                 house.examine(port);
+            }
+            if matches!(moment, Moment::Making(_)) && house.rng.random_bool(0.8) {
+                fs::remove_file(&house.file).expect("a file");
+                let _ = fs::remove_file(house.file.with_extension("db-wal"));
+                let _ = fs::remove_file(house.file.with_extension("db-journal"));
             }
             largest = largest.max(fs::metadata(&house.file).map_or(0, |file| file.len()));
             if killed == kills {
                 house.examine(port);
                 println!(
-                    "{killed} kills ({} while opening, {} while storing, {} while expiring), {taken} values \
-                     acknowledged, none lost; the largest file had {largest} bytes; {} s",
+                    "{killed} kills ({} while opening, {} while storing, {} while expiring, {} while the \
+                     file was made, {} while the log was copied), {taken} values acknowledged, none lost; \
+                     the largest file had {largest} bytes; {} s",
                     kinds[0],
                     kinds[1],
                     kinds[2],
+                    kinds[3],
+                    kinds[4],
                     begun.elapsed().as_secs()
                 );
                 return;
