@@ -56,22 +56,34 @@ mod store {
     use std::ops::ControlFlow;
     use std::path::Path;
 
-    use khashmir::store::{Database, Limits, Resident};
+    use khashmir::store::{Database, Limits, NewValue, Resident};
     use khashmir::time::UnixTime;
     use khashmir::{Config, Durability, Id};
 
-    const LIMITS: Limits =
-        Limits { max_values_per_key: 1 << 30, max_stored_bytes: 1 << 40, max_renewed_bytes: 1 << 20 };
+    /// Room for whatever comes.
+    fn limits() -> Limits {
+        Limits {
+            max_values_per_key: 1 << 30,
+            max_bytes_per_key: 1 << 40,
+            max_stored_bytes: 1 << 40,
+            max_stored_values: 1 << 40,
+            max_bytes_per_address: 1 << 40,
+            max_bytes_per_block: 1 << 40,
+            ..Limits::default()
+        }
+    }
 
     /// What survives a crash of the program, and of the machine, with SQLite's word for it.
-    pub const PROGRAM: (Durability, &str) = (Durability::System, "NORMAL");
-    pub const MACHINE: (Durability, &str) = (Durability::Disk, "FULL");
+    pub const PROGRAM: (Durability, &str) = (Durability::Program, "NORMAL");
+    pub const MACHINE: (Durability, &str) = (Durability::Machine, "FULL");
 
     /// Settings of a node that takes whatever comes, and does nothing of its own accord.
     pub fn config(durability: Durability) -> Config {
         Config {
-            max_values_per_key: LIMITS.max_values_per_key,
-            max_stored_bytes: LIMITS.max_stored_bytes,
+            max_values_per_key: 1 << 30,
+            max_bytes_per_key: 1 << 40,
+            max_stored_bytes: 1 << 40,
+            max_stored_values: 1 << 40,
             hand_on_interval: std::time::Duration::ZERO,
             durability,
             ..Config::default()
@@ -83,12 +95,14 @@ mod store {
     impl Store {
         pub fn open(path: &Path) -> Store {
             let mut database = Database::open(path, PROGRAM.0).expect("a sound file");
-            let who = database.move_in(None, Id::of(b"me"), LIMITS).expect("room");
+            let who = database.move_in(None, Id::of(b"me"), limits()).expect("room");
             Store(database, who)
         }
 
-        pub fn put(&mut self, key: Id, value: &[u8], time: UnixTime) {
-            self.0.put(&mut self.1, &key, value, time).expect("a put");
+        pub fn put(&mut self, key: Id, value: &[u8], time: UnixTime, expires: UnixTime) {
+            let sender = Some([192, 0, 2, 1].into());
+            let new = NewValue { key: &key, value, time, expires, sender };
+            self.0.put(&mut self.1, &new, &time.into()).expect("a put");
         }
 
         pub fn commit(&mut self) {
@@ -102,7 +116,7 @@ mod store {
                 bytes += value.len();
                 ControlFlow::Continue(())
             };
-            self.0.values(&mut self.1, &key, UnixTime(i64::MIN), &Id::new([0; 20]), each).expect("a get");
+            self.0.values(&mut self.1, &key, &UnixTime(i64::MIN).into(), &Id::new([0; 20]), each).expect("a get");
             bytes
         }
     }
@@ -386,12 +400,13 @@ fn million(count: u64) {
     let config = store::config(store::PROGRAM.0);
     // Every second one will have expired when the node runs.
     let lifetime = config.value_lifetime.as_secs() as i64;
-    let (old, new) = (START - lifetime - 10, START - 10);
+    let (stored, old) = (START - lifetime, START - 10);
     let begun = Instant::now();
     let mut store = Store::open(&path);
     for number in 0..count {
         let (key, value) = numbered(number);
-        store.put(key, &value, UnixTime(if number.is_multiple_of(2) { old } else { new }));
+        let expires = if number.is_multiple_of(2) { old } else { START + lifetime };
+        store.put(key, &value, UnixTime(stored), UnixTime(expires));
         if number % BATCH as u64 == 0 {
             store.commit();
         }

@@ -8,13 +8,22 @@ use std::ops::ControlFlow;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use khashmir::store::{Database, Limits, Resident};
+use khashmir::store::{Database, Limits, NewValue, Resident};
 use khashmir::time::UnixTime;
-use khashmir::{Durability, Id};
+use khashmir::{Durability, Id, WhenFull};
 use tempfile::TempDir;
 
-const LIMITS: Limits =
-    Limits { max_values_per_key: 1024, max_stored_bytes: 1 << 30, max_renewed_bytes: 1 << 20 };
+const LIMITS: Limits = Limits {
+    max_values_per_key: 1000,
+    max_bytes_per_key: u32::MAX as u64,
+    max_stored_bytes: 1 << 30,
+    max_stored_values: 1_000_000,
+    max_bytes_per_address: 1 << 30,
+    max_bytes_per_block: 1 << 30,
+    limit_loopback: false,
+    when_full: WhenFull::Refuse,
+    max_renewed_bytes: 1 << 20,
+};
 /// Values that the store holds beforehand.
 const HELD: u64 = 20_000;
 /// Calls between two commits.
@@ -38,7 +47,7 @@ fn key(number: u64) -> Id {
 fn place(in_file: bool, size: usize, held: u64) -> Place {
     let directory = in_file.then(|| TempDir::new().expect("a directory"));
     let mut database = match &directory {
-        Some(directory) => Database::open(&directory.path().join("node.db"), Durability::System),
+        Some(directory) => Database::open(&directory.path().join("node.db"), Durability::Program),
         None => Database::in_memory(),
     }
     .expect("a database");
@@ -54,7 +63,9 @@ fn put(database: &mut Database, who: &mut Resident, number: u64, size: usize) {
     let mut value = vec![7; size];
     let length = value.len().min(8);
     value[..length].copy_from_slice(&number.to_be_bytes()[..length]);
-    database.put(who, &key(number), &value, UnixTime(number as i64)).expect("a put");
+    let time = UnixTime(number as i64);
+    let new = NewValue { key: &key(number), value: &value, time, expires: time, sender: None };
+    database.put(who, &new, &UnixTime(-1).into()).expect("a put");
 }
 
 fn look_up(bencher: Bencher, mut place: Place, held: u64, first: u64) {
@@ -68,7 +79,9 @@ fn look_up(bencher: Bencher, mut place: Place, held: u64, first: u64) {
                 ControlFlow::Continue(())
             };
             let Place { database, who, .. } = &mut place;
-            database.values(who, &key(first + next), UnixTime(-1), &Id::new([0; 20]), each).expect("a get");
+            database
+                .values(who, &key(first + next), &UnixTime(-1).into(), &Id::new([0; 20]), each)
+                .expect("a get");
         }
         black_box(bytes)
     });
@@ -120,7 +133,7 @@ fn expire(bencher: Bencher, in_file: bool) {
     let Place { mut database, mut who, _directory } = place(in_file, 100, HELD);
     bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
         let deleted = database.expire(&mut who, UnixTime(i64::MAX), BATCH as u32).expect("expiry");
-        assert_eq!(u64::from(deleted), BATCH);
+        assert_eq!(u64::from(deleted.deleted), BATCH);
         database.commit().expect("a commit");
     });
 }
@@ -133,7 +146,7 @@ fn open(bencher: Bencher, size: usize) {
     let directory = directory.expect("a directory");
     let path = directory.path().join("node.db");
     bencher.counter(ItemsCount::new(HELD)).bench_local(|| {
-        let mut database = Database::open(&path, Durability::System).expect("a sound file");
+        let mut database = Database::open(&path, Durability::Program).expect("a sound file");
         database.move_in(None, key(0), LIMITS).expect("room")
     });
 }

@@ -16,17 +16,29 @@ pub const MAX_NETSTRING: usize = 99_999;
 /// The largest Airhook packet that is ever sent, in bytes: what the Khashmir of 2003 sent.
 const MAX_PACKET: usize = 1450;
 
-/// How a node's file is kept when the machine, not just the program, dies.
+/// What a value that was acknowledged survives, in a node that has a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// Each turn's writes are on the disk before they are acknowledged
-    /// (SQLite's `synchronous = FULL`). The default.
+    /// A crash of the program, at any moment: each turn's writes are with the operating system
+    /// before they are acknowledged. A power cut may lose the last of them, never the file
+    /// (SQLite's `synchronous = NORMAL`). The default.
     #[default]
-    Disk,
-    /// They are with the operating system: a crash of the program loses
-    /// nothing, a power cut may lose the last writes, never the file
-    /// (`synchronous = NORMAL`).
-    System,
+    Program,
+    /// A crash of the machine, too: each turn's writes are on the disk before they are
+    /// acknowledged (`synchronous = FULL`), which takes as long as the disk does.
+    Machine,
+}
+
+/// What a full store does with one more value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It refuses the value. The default.
+    #[default]
+    Refuse,
+    /// It makes room. The block of addresses whose senders hold most gives way first: of its
+    /// values that which is farthest from the node's id, and of those the oldest. What would
+    /// itself be the one to go is refused. What the owner stored here stays.
+    MakeRoom,
 }
 
 /// The settings of a node, or of an [`airhook::Endpoint`](crate::airhook::Endpoint), which
@@ -94,10 +106,24 @@ pub struct Config {
     /// How many values one key may have. At least 1; default 1,024. One more is
     /// refused with an error.
     pub max_values_per_key: usize,
-    /// How many bytes of values a node keeps in all, each value counted with 192
-    /// more for its row and indices. Default 64 MiB. What would exceed it is
-    /// refused with an error.
+    /// How many bytes of values one key may have, each value counted with
+    /// OVERHEAD more for its row and indices, as in all that follow. At most 4 GiB less 1;
+    /// default 1 MiB.
+    pub max_bytes_per_key: u64,
+    /// How many bytes of values a node keeps in all. Default 64 MiB. What would exceed it is
+    /// treated as [`when_full`](Self::when_full) says.
     pub max_stored_bytes: u64,
+    /// How many values a node keeps in all. Default 1,000,000. Likewise.
+    pub max_stored_values: u64,
+    /// How many bytes of values a node keeps that came from one address. Default 8 MiB. What
+    /// would exceed it is refused with an error, as with the next one.
+    pub max_bytes_per_address: u64,
+    /// How many bytes from one block of addresses, a /24 of IPv4 or a /64 of IPv6. Default
+    /// 16 MiB. Neither goes for loopback addresses, but with
+    /// [`limit_loopback`](Self::limit_loopback).
+    pub max_bytes_per_block: u64,
+    /// What a full store does with one more value. Default: it refuses it.
+    pub when_full: WhenFull,
 
     // Values that stay
     /// How often a node stores again what its owner stored through it, give or take 10 %, so
@@ -131,7 +157,7 @@ pub struct Config {
     /// How often after that. At least 1 s; default 1 h. Expired values are not
     /// given out in between.
     pub expiry_interval: Duration,
-    /// What a file-backed store survives. Default: the loss of power.
+    /// What a store in a file survives. Default: a crash of the program.
     pub durability: Durability,
 
     // Airhook
@@ -181,7 +207,9 @@ pub struct Config {
     /// our answers is remembered. Those that this node opens are counted, and go on to four
     /// times as many. 1 to 1,000,000; default 256.
     pub max_per_block: usize,
-    /// Whether that goes for loopback addresses, too. Default: no.
+    /// Whether that goes for loopback addresses, too, and so do
+    /// [`max_bytes_per_address`](Self::max_bytes_per_address) and
+    /// [`max_bytes_per_block`](Self::max_bytes_per_block). Default: no.
     pub limit_loopback: bool,
     /// An idle connection is forgotten after this long. At least 1 s; default
     /// 10 min.
@@ -232,7 +260,12 @@ impl Default for Config {
             max_message_size: MAX_NETSTRING,
             value_lifetime: DAY,
             max_values_per_key: 1024,
+            max_bytes_per_key: 1024 * 1024,
             max_stored_bytes: 64 * 1024 * 1024,
+            max_stored_values: 1_000_000,
+            max_bytes_per_address: 8 * 1024 * 1024,
+            max_bytes_per_block: 16 * 1024 * 1024,
+            when_full: WhenFull::default(),
             renew_interval: HOUR,
             max_renewed_bytes: 8 * 1024 * 1024,
             hand_on_interval: 15 * MINUTE,
@@ -296,6 +329,7 @@ impl Config {
             ),
             (self.value_lifetime >= second, "value_lifetime", "at least 1 s"),
             (self.max_values_per_key >= 1, "max_values_per_key", "at least 1"),
+            (self.max_bytes_per_key <= u32::MAX.into(), "max_bytes_per_key", "at most 4,294,967,295 bytes"),
             (
                 self.renew_interval.is_zero() || self.renew_interval >= second,
                 "renew_interval",

@@ -18,6 +18,15 @@ pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     }
 }
 
+/// The block of an address: a /24 of IPv4, a /64 of IPv6, which is what one customer has.
+pub(crate) fn block(ip: IpAddr) -> u64 {
+    match ip.to_canonical() {
+        // Where the networks of IPv6 multicast are, from which nobody sends.
+        IpAddr::V4(ip) => 0xff00_0000_0000_0000 | u64::from(u32::from(ip) >> 8),
+        IpAddr::V6(ip) => (u128::from(ip) >> 64) as u64,
+    }
+}
+
 /// A node as others know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Contact {

@@ -50,6 +50,8 @@ pub enum Due {
     Refresh,
     /// Values are to be renewed, or handed on.
     Custody,
+    /// What nodes that have gone held is to be deleted. No node's own.
+    Sweep,
 }
 
 /// The key of a timer in the engine's wheel: whose it is, and what for.

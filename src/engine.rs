@@ -18,6 +18,7 @@
 
 #[cfg(feature = "sim")]
 mod rig;
+mod sweep;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::config::Config;
-use crate::context::{Alarm, Context, Key};
+use crate::context::{Alarm, Context, Due, Key};
 use crate::error::{OperationError, StartError, StoreError};
 use crate::id::Id;
 use crate::node::{Node, World};
@@ -76,6 +77,8 @@ pub struct Engine {
     now: Time,
     /// What time of day it was at some time on the core's clock.
     day: (Time, UnixTime),
+    /// The timer for what nodes that have gone held is armed.
+    sweeping: bool,
     buffer: Vec<u8>,
     inbox: Vec<u8>,
     #[cfg(feature = "sim")]
@@ -123,6 +126,7 @@ impl Engine {
             events: VecDeque::new(),
             now: Time::ZERO,
             day: (Time::ZERO, unix),
+            sweeping: false,
             buffer: Vec::new(),
             inbox: Vec::new(),
             #[cfg(feature = "sim")]
@@ -145,7 +149,10 @@ impl Engine {
         let config = options.config;
         config.validate()?;
         let database = match &options.store {
-            Some(path) => self.databases.insert(Database::open(path, config.durability)?),
+            Some(path) => {
+                let opened = Database::open_with(path, config.durability, config.value_lifetime)?;
+                self.databases.insert(opened)
+            }
             None => SHARED,
         };
         let added = self.add_node_in(database, local, config, options.id);
@@ -167,7 +174,8 @@ impl Engine {
         let _ = self.commit();
         let store = &mut self.databases[database];
         let resident = store.move_in(id, fallback, Limits::from(&*config))?;
-        let saved = match store.contacts(&resident) {
+        let read = store.clock().and_then(|clock| Ok((clock, store.contacts(&resident)?)));
+        let (clock, saved) = match read {
             Ok(saved) => saved,
             Err(error) => {
                 let _ = store.move_out(resident);
@@ -196,7 +204,10 @@ impl Engine {
             events: &mut self.events,
             inbox: &mut self.inbox,
         };
-        let node = Node::new(&mut world, local, resident, saved);
+        let node = Node::new(&mut world, local, resident, clock, saved);
+        if world.store.has_uncommitted() {
+            self.written.push(database);
+        }
         let ready = node.has_output();
         entry.insert(Slot { generation, config, database, ready, promising: false, node });
         if ready {
@@ -226,6 +237,7 @@ impl Engine {
             self.databases.remove(slot.database);
             self.written.retain(|&written| written != slot.database);
         }
+        self.arm_sweep();
         saved.and(moved).and(committed)
     }
 
@@ -295,6 +307,10 @@ impl Engine {
         self.tell_time(now);
         let slept = self.wheel.next_deadline().is_some_and(|due| now.since(due) >= SLEPT);
         while let Some(Alarm { node, due }) = self.wheel.expire(now) {
+            if due == Due::Sweep {
+                self.sweep();
+                continue;
+            }
             #[cfg(feature = "sim")]
             if self.rig.hold(node, due) {
                 continue;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 
 /// A setting is out of bounds. See [`Config::validate`](crate::Config::validate).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,36 +21,118 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Why a store could not be opened, read or written.
+/// Why a store could not be opened, read or written. Each names the file; the path is empty for
+/// a store in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreError {
+    /// Another node has the file open, in this process or in another; or some other program
+    /// keeps it locked.
+    InUse(PathBuf),
     /// The file is a SQLite database, but not a Khashmir node's.
-    Foreign,
-    /// The file was written by a newer version of this crate, with this schema.
-    TooNew(i64),
-    /// The file is no SQLite database, or a damaged one; SQLite's own words.
-    Damaged(String),
-    /// Another process, or another node of this one, has the file open.
-    InUse,
+    Foreign(PathBuf),
+    /// The file was written by a newer version of this crate.
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        version: i64,
+    },
+    /// The file is no SQLite database, or a damaged one.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it; mostly SQLite's own words.
+        what: String,
+    },
+    /// The file may only be read, or what it lies on.
+    ReadOnly(PathBuf),
+    /// There is no file at that path, but a directory, a device or the like.
+    NotAFile(PathBuf),
+    /// The file, or its directory, may not be read and written.
+    Denied(PathBuf),
+    /// The directory in which the file is to be does not exist.
+    NoDirectory(PathBuf),
+    /// The disk is full. What was being written is undone.
+    Full(PathBuf),
+    /// Some other program is writing to the file. What was being written is undone.
+    Busy(PathBuf),
     /// The file belongs to the node of another id than was asked for.
-    OtherId(crate::id::Id),
-    /// SQLite failed otherwise (permissions, a full disk, …); its own words.
-    Sqlite(String),
+    OtherId {
+        /// The file.
+        path: PathBuf,
+        /// The id of the node that it belongs to.
+        id: crate::id::Id,
+    },
+    /// Something else failed.
+    Failed {
+        /// The file.
+        path: PathBuf,
+        /// What; mostly SQLite's own words.
+        what: String,
+    },
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StoreError::Foreign => f.write_str("the file is a database of some other program"),
-            StoreError::TooNew(version) => {
-                write!(f, "the file was written by a newer version (schema {version})")
+            StoreError::InUse(path) => write!(
+                f,
+                "{} is in use by another node, or locked by some other program: \
+                 close that, or give this node a file of its own",
+                named(path)
+            ),
+            StoreError::Foreign(path) => write!(
+                f,
+                "{} is a database of some other program: give the node a file of its own",
+                named(path)
+            ),
+            StoreError::TooNew { path, version } => write!(
+                f,
+                "{} was written by a newer version (schema {version}): use that, or another file",
+                named(path)
+            ),
+            StoreError::Damaged { path, what } => write!(
+                f,
+                "{} is damaged, or no database: {what}; restore it from a copy, or move it away \
+                 to start with a new one",
+                named(path)
+            ),
+            StoreError::ReadOnly(path) => {
+                write!(f, "{} is read-only: make it writable, or use another file", named(path))
             }
-            StoreError::Damaged(what) => write!(f, "the file is damaged, or no database: {what}"),
-            StoreError::InUse => f.write_str("the file is in use by another node"),
-            StoreError::OtherId(id) => write!(f, "the file belongs to the node {id}"),
-            StoreError::Sqlite(what) => write!(f, "SQLite: {what}"),
+            StoreError::NotAFile(path) => {
+                write!(f, "{} is not a file: name one, which need not exist yet", named(path))
+            }
+            StoreError::Denied(path) => write!(
+                f,
+                "{} may not be read and written: the file and its directory must be writable for \
+                 the user that the program runs as",
+                named(path)
+            ),
+            StoreError::NoDirectory(path) => {
+                write!(f, "{} cannot be made, as its directory does not exist: make that first", named(path))
+            }
+            StoreError::Full(path) => {
+                write!(f, "there is no room on the disk for {}: free some", named(path))
+            }
+            StoreError::Busy(path) => write!(
+                f,
+                "some other program is writing to {}: it works again when that is done",
+                named(path)
+            ),
+            StoreError::OtherId { path, id } => write!(
+                f,
+                "{} belongs to the node {id}: ask for that id or for none, or use another file",
+                named(path)
+            ),
+            StoreError::Failed { path, what } => write!(f, "{} cannot be used: {what}", named(path)),
         }
     }
+}
+
+fn named(path: &Path) -> std::path::Display<'_> {
+    let path = if path.as_os_str().is_empty() { Path::new("the store in memory") } else { path };
+    path.display()
 }
 
 impl std::error::Error for StoreError {}

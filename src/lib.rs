@@ -158,7 +158,7 @@ pub mod time;
 pub mod wheel;
 
 pub use self::khashmir::{Khashmir, Operation, test_one};
-pub use config::{Config, Durability};
+pub use config::{Config, Durability, WhenFull};
 pub use contact::Contact;
 pub use engine::{ContactInfo, NodeKey, NodeOptions, OperationKey, Stats};
 pub use error::{CallError, ConfigError, OperationError, SendError, StartError, StoreError};

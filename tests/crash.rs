@@ -48,25 +48,37 @@ mod store {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
-    use khashmir::store::{Database, Limits};
+    use khashmir::store::{Database, Limits, NewValue};
     use khashmir::time::UnixTime;
     use khashmir::{Config, Durability, Id, Khashmir, NodeOptions, StartError, StoreError};
 
     const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-    const LIMITS: Limits =
-        Limits { max_values_per_key: 100_000, max_stored_bytes: 1 << 40, max_renewed_bytes: 1 << 20 };
+    /// Room for whatever comes.
+    fn limits() -> Limits {
+        Limits {
+            max_values_per_key: 1 << 30,
+            max_bytes_per_key: 1 << 40,
+            max_stored_bytes: 1 << 40,
+            max_stored_values: 1 << 40,
+            max_bytes_per_address: 1 << 40,
+            max_bytes_per_block: 1 << 40,
+            ..Limits::default()
+        }
+    }
 
     /// Starts the node that is to be killed.
     pub fn start(file: &Path, port: u16, machine: bool) -> Result<Khashmir, StartError> {
         let config = Config {
             value_lifetime: LIFETIME,
-            max_values_per_key: LIMITS.max_values_per_key,
-            max_stored_bytes: LIMITS.max_stored_bytes,
+            max_values_per_key: 1 << 30,
+            max_bytes_per_key: 1 << 40,
+            max_stored_bytes: 1 << 40,
+            max_stored_values: 1 << 40,
             // Values that have expired are deleted soon after the start.
             first_expiry: Duration::from_millis(3),
             // Nothing that a client has stored is to be looked for elsewhere.
             hand_on_interval: Duration::ZERO,
-            durability: if machine { Durability::Disk } else { Durability::System },
+            durability: if machine { Durability::Machine } else { Durability::Program },
             ..Config::default()
         };
         let options = NodeOptions { config: Arc::new(config), id: None, store: Some(file.into()) };
@@ -75,23 +87,25 @@ mod store {
 
     /// Opens the file as a node would, and puts values into it that have expired.
     pub fn add_expired(file: &Path, values: &[(Id, Vec<u8>)]) -> Result<(), StoreError> {
-        let mut database = Database::open(file, Durability::System)?;
-        let mut who = database.move_in(None, Id::of(b"new"), LIMITS)?;
+        let mut database = Database::open(file, Durability::Program)?;
+        let mut who = database.move_in(None, Id::of(b"new"), limits())?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-        let expired = UnixTime(now.as_secs() as i64).minus(LIFETIME + Duration::from_secs(60));
+        let expired = UnixTime(now.as_secs() as i64).minus(Duration::from_secs(60));
         for (key, value) in values {
-            database.put(&mut who, key, value, expired)?;
+            let time = UnixTime(expired.0 - LIFETIME.as_secs() as i64);
+            let new = NewValue { key, value, time, expires: expired, sender: None };
+            database.put(&mut who, &new, &time.into())?;
         }
         database.move_out(who)
     }
 
     /// Everything in the file, expired or not.
     pub fn read(file: &Path) -> Result<Vec<(Id, Vec<u8>)>, StoreError> {
-        let mut database = Database::open(file, Durability::System)?;
-        let mut who = database.move_in(None, Id::of(b"new"), LIMITS)?;
+        let mut database = Database::open(file, Durability::Program)?;
+        let mut who = database.move_in(None, Id::of(b"new"), limits())?;
         let mut found = Vec::new();
         for key in database.keys(&who)? {
-            database.values(&mut who, &key, UnixTime(i64::MIN), &Id::new([0; 20]), |value| {
+            database.values(&mut who, &key, &UnixTime(i64::MIN).into(), &Id::new([0; 20]), |value| {
                 found.push((key, value.to_vec()));
                 ControlFlow::Continue(())
             })?;

@@ -38,22 +38,36 @@ mod store {
     use std::ops::ControlFlow;
     use std::path::Path;
 
-    use khashmir::store::{Database, Limits, Published, Put, Resident};
+    use khashmir::store::{Database, Limits, NewValue, Published, Put, Resident};
     use khashmir::time::UnixTime;
     use khashmir::{Contact, Durability, Id, StoreError};
 
-    const LIMITS: Limits =
-        Limits { max_values_per_key: 1000, max_stored_bytes: 1 << 30, max_renewed_bytes: 1 << 20 };
+    /// Room for whatever comes.
+    fn limits() -> Limits {
+        Limits {
+            max_values_per_key: 1 << 30,
+            max_bytes_per_key: 1 << 40,
+            max_stored_bytes: 1 << 40,
+            max_stored_values: 1 << 40,
+            max_bytes_per_address: 1 << 40,
+            max_bytes_per_block: 1 << 40,
+            ..Limits::default()
+        }
+    }
 
     /// The durability that syncs most often.
-    pub const DURABILITY: Durability = Durability::Disk;
+    pub const DURABILITY: Durability = Durability::Machine;
+
+    /// When everything that was ever stored is there, and how many seconds it lives.
+    const BEGINNING: UnixTime = UnixTime(i64::MIN);
+    const LIFE: i64 = 10_000;
 
     pub struct Store(Database, Resident);
 
     impl Store {
         pub fn open(path: &Path) -> Result<Store, StoreError> {
             let mut database = Database::open(path, DURABILITY)?;
-            let who = database.move_in(None, Id::of(b"me"), LIMITS)?;
+            let who = database.move_in(None, Id::of(b"me"), limits())?;
             Ok(Store(database, who))
         }
 
@@ -62,14 +76,18 @@ mod store {
         }
 
         pub fn put(&mut self, key: Id, value: &[u8], now: UnixTime) -> Result<(), StoreError> {
-            let put = self.0.put(&mut self.1, &key, value, now)?;
+            let sender = Some([192, 0, 2, 1].into());
+            let new = NewValue { key: &key, value, time: now, expires: UnixTime(now.0 + LIFE), sender };
+            let put = self.0.put(&mut self.1, &new, &BEGINNING.into())?;
             assert!(matches!(put, Put::Added | Put::Renewed), "{put:?}");
             Ok(())
         }
 
         /// Deletes what was stored then or earlier.
         pub fn expire(&mut self, stored_until: UnixTime) -> Result<(), StoreError> {
-            self.0.expire(&mut self.1, stored_until, 1000).map(drop)
+            let now = UnixTime(stored_until.0 + LIFE);
+            while self.0.expire(&mut self.1, now, 1000)?.more {}
+            Ok(())
         }
 
         pub fn publish(&mut self, key: Id, value: &[u8], now: UnixTime) -> Result<(), StoreError> {
@@ -83,7 +101,7 @@ mod store {
         }
 
         pub fn save_contacts(&mut self, contacts: Vec<Contact>) -> Result<(), StoreError> {
-            self.0.save_contacts(&self.1, contacts)
+            self.0.save_contacts(&self.1, contacts.into_iter().map(|contact| (contact, Some(BEGINNING))))
         }
 
         pub fn commit(&mut self) -> Result<(), StoreError> {
@@ -93,7 +111,7 @@ mod store {
         pub fn values(&mut self) -> Result<Vec<(Id, Vec<u8>)>, StoreError> {
             let mut found = Vec::new();
             for key in self.0.keys(&self.1)? {
-                self.0.values(&mut self.1, &key, UnixTime(i64::MIN), &Id::new([0; 20]), |value| {
+                self.0.values(&mut self.1, &key, &BEGINNING.into(), &Id::new([0; 20]), |value| {
                     found.push((key, value.to_vec()));
                     ControlFlow::Continue(())
                 })?;
@@ -112,7 +130,7 @@ mod store {
         /// What counts towards the limits.
         pub fn counted(&mut self) -> Result<usize, StoreError> {
             // It counts anew, if at all, when it is asked for something.
-            self.0.value(&mut self.1, &Id::of(b"any"), &Id::of(b"any"))?;
+            self.0.value(&mut self.1, &Id::of(b"any"), &BEGINNING.into(), &Id::of(b"any"))?;
             Ok(self.1.values() as usize)
         }
     }
@@ -120,7 +138,8 @@ mod store {
     /// Whether this says that the disk failed, and nothing that is not so about the file.
     /// (What cannot be read while a file is checked, SQLite itself takes for damage.)
     pub fn is_of_the_disk(error: &StoreError, reading: bool) -> bool {
-        matches!(error, StoreError::Sqlite(_)) || reading && matches!(error, StoreError::Damaged(_))
+        matches!(error, StoreError::Failed { .. } | StoreError::Full(_) | StoreError::Denied(_))
+            || reading && matches!(error, StoreError::Damaged { .. })
     }
 }
 

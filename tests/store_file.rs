@@ -6,17 +6,28 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use khashmir::store::{Database, Limits, Published, Resident};
+use khashmir::store::{Database, Expired, Limits, NewValue, Published, Put, Resident};
 use khashmir::time::UnixTime;
-use khashmir::{Contact, Durability, Id, StoreError};
+use khashmir::{Contact, Durability, Id, StoreError, WhenFull};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 /// Where values are read from: the beginning.
 const FIRST: Id = Id::new([0; 20]);
 
-const LIMITS: Limits =
-    Limits { max_values_per_key: 1000, max_stored_bytes: 1 << 30, max_renewed_bytes: 1 << 20 };
+const LIMITS: Limits = Limits {
+    max_values_per_key: 1000,
+    max_bytes_per_key: u32::MAX as u64,
+    max_stored_bytes: 1 << 30,
+    max_stored_values: 1_000_000,
+    max_bytes_per_address: 1 << 30,
+    max_bytes_per_block: 1 << 30,
+    limit_loopback: false,
+    when_full: WhenFull::Refuse,
+    max_renewed_bytes: 1 << 20,
+};
+/// For how long values live, in seconds.
+const LIFE: i64 = 86_400;
 const FOREVER: UnixTime = UnixTime(i64::MIN);
 
 /// A directory for a test, and the path of a file in it.
@@ -27,9 +38,21 @@ fn place() -> (TempDir, PathBuf) {
 }
 
 fn open(path: &Path) -> Result<(Database, Resident), StoreError> {
-    let mut database = Database::open(path, Durability::Disk)?;
+    let mut database = Database::open(path, Durability::Machine)?;
     let who = database.move_in(None, Id::of(b"me"), LIMITS)?;
     Ok((database, who))
+}
+
+/// Stores a value that lives for long.
+fn put(
+    database: &mut Database,
+    who: &mut Resident,
+    key: &Id,
+    value: &[u8],
+    time: UnixTime,
+) -> Result<Put, StoreError> {
+    let new = NewValue { key, value, time, expires: UnixTime(time.0 + LIFE), sender: None };
+    database.put(who, &new, &time.into())
 }
 
 fn value(number: u32) -> Vec<u8> {
@@ -55,16 +78,16 @@ fn filled() -> (TempDir, PathBuf) {
     let (mut database, mut who) = open(&path).expect("a new file");
     for number in 0..200 {
         let time = UnixTime(1_000_000 + i64::from(number));
-        database.put(&mut who, &key(number), &value(number), time).expect("a put");
+        put(&mut database, &mut who, &key(number), &value(number), time).expect("a put");
     }
-    database.save_contacts(&who, contacts()).expect("saved");
+    database.save_contacts(&who, contacts().into_iter().map(|contact| (contact, None))).expect("saved");
     database.commit().expect("a commit");
     (directory, path)
 }
 
 fn values(database: &mut Database, who: &mut Resident, key: &Id) -> Vec<Vec<u8>> {
     let mut values = Vec::new();
-    let gathered = database.values(who, key, FOREVER, &FIRST, |value| {
+    let gathered = database.values(who, key, &FOREVER.into(), &FIRST, |value| {
         values.push(value.to_vec());
         ControlFlow::Continue(())
     });
@@ -90,7 +113,8 @@ fn everything_is_there_after_a_restart() {
         expected.sort();
         assert_eq!(values(&mut database, &mut who, &key(at)), expected);
     }
-    assert_eq!(database.expire(&mut who, UnixTime(1_000_049), 1000), Ok(50), "the times too");
+    let expired = database.expire(&mut who, UnixTime(1_000_049 + LIFE), 1000).expect("expiry");
+    assert_eq!(expired, Expired { deleted: 50, more: false }, "the times too");
     let bytes = who.bytes();
     database.move_out(who).expect("moved out");
     drop(database);
@@ -103,22 +127,22 @@ fn the_id_stays_whatever_is_asked_for() {
     let (_directory, path) = place();
     let (one, two) = (Id::of(b"1"), Id::of(b"2"));
     let move_in = |wanted, fallback| {
-        let mut database = Database::open(&path, Durability::Disk)?;
+        let mut database = Database::open(&path, Durability::Machine)?;
         database.move_in(wanted, fallback, LIMITS).map(|who| who.id())
     };
     assert_eq!(move_in(Some(one), two), Ok(one));
     assert_eq!(move_in(None, two), Ok(one));
     assert_eq!(move_in(Some(one), two), Ok(one));
-    assert_eq!(move_in(Some(two), two), Err(StoreError::OtherId(one)));
+    assert_eq!(move_in(Some(two), two), Err(StoreError::OtherId { path: path.clone(), id: one }));
     assert_eq!(move_in(None, two), Ok(one));
 }
 
 #[test]
 fn who_asked_for_another_id_may_ask_again() {
     let (_directory, path) = filled();
-    let mut database = Database::open(&path, Durability::Disk).expect("it is ours");
+    let mut database = Database::open(&path, Durability::Machine).expect("it is ours");
     let refused = database.move_in(Some(Id::of(b"2")), Id::of(b"3"), LIMITS);
-    assert_eq!(refused.err(), Some(StoreError::OtherId(Id::of(b"me"))));
+    assert_eq!(refused.err(), Some(StoreError::OtherId { path, id: Id::of(b"me") }));
     assert!(database.move_in(None, Id::of(b"3"), LIMITS).is_ok());
 }
 
@@ -128,7 +152,7 @@ fn what_was_not_committed_is_gone() {
     for committed in [true, false] {
         let (mut database, mut who) = open(&path).expect("it is ours");
         let value = if committed { b"1" } else { b"2" };
-        database.put(&mut who, &key(0), value, UnixTime(1)).expect("a put");
+        put(&mut database, &mut who, &key(0), value, UnixTime(1)).expect("a put");
         if committed {
             database.commit().expect("a commit");
         }
@@ -145,10 +169,10 @@ fn what_was_committed_survives_a_crash() {
     let (directory, path) = place();
     let (mut database, mut who) = open(&path).expect("a new file");
     for number in 0..100 {
-        database.put(&mut who, &key(number), &value(number), UnixTime(1)).expect("a put");
+        put(&mut database, &mut who, &key(number), &value(number), UnixTime(1)).expect("a put");
         database.commit().expect("a commit");
     }
-    database.put(&mut who, &Id::of(b"late"), b"not committed", UnixTime(1)).expect("a put");
+    put(&mut database, &mut who, &Id::of(b"late"), b"not committed", UnixTime(1)).expect("a put");
     let crashed = directory.path().join("crashed.db");
     fs::copy(&path, &crashed).expect("a copy");
     fs::copy(directory.path().join("node.db-wal"), directory.path().join("crashed.db-wal")).expect("a log");
@@ -164,7 +188,7 @@ fn the_log_stays_small_and_goes_with_the_node() {
     let mut longest = 0;
     for number in 0..600u32 {
         let value: Vec<u8> = number.to_be_bytes().repeat(16_000);
-        database.put(&mut who, &key(number), &value, UnixTime(1)).expect("a put");
+        put(&mut database, &mut who, &key(number), &value, UnixTime(1)).expect("a put");
         if number % 3 == 0 {
             database.commit().expect("a commit");
         }
@@ -184,10 +208,10 @@ fn a_file_shrinks_when_most_of_it_has_expired() {
     let (mut database, mut who) = open(&path).expect("a new file");
     for number in 0..2000u32 {
         let time = UnixTime(i64::from(number));
-        database.put(&mut who, &key(number), &number.to_be_bytes().repeat(1000), time).expect("a put");
+        put(&mut database, &mut who, &key(number), &number.to_be_bytes().repeat(1000), time).expect("a put");
     }
     database.commit().expect("a commit");
-    while database.expire(&mut who, UnixTime(1899), 100).expect("expiry") > 0 {
+    while database.expire(&mut who, UnixTime(1899 + LIFE), 100).expect("expiry").more {
         database.commit().expect("a commit");
     }
     assert_eq!(who.values(), 100);
@@ -202,10 +226,10 @@ fn a_file_has_one_user() {
     let (_directory, path) = filled();
     let (mut database, mut who) = open(&path).expect("it is ours");
     for _ in 0..2 {
-        assert_eq!(open(&path).err(), Some(StoreError::InUse));
+        assert_eq!(open(&path).err(), Some(StoreError::InUse(path.clone())));
         assert!(!opens_in_another_process(&path), "the lock outlives attempts of this process");
     }
-    database.put(&mut who, &key(0), b"still usable", UnixTime(1)).expect("a put");
+    put(&mut database, &mut who, &key(0), b"still usable", UnixTime(1)).expect("a put");
     database.commit().expect("a commit");
     drop((database, who));
     assert!(opens_in_another_process(&path));
@@ -228,7 +252,7 @@ fn opens_in_another_process(path: &Path) -> bool {
 #[ignore = "the part of `a_file_has_one_user` that another process plays"]
 fn open_as_another_process() {
     let path = std::env::var_os(FILE_TO_OPEN).expect("a path");
-    Database::open(Path::new(&path), Durability::Disk).expect("a free file");
+    Database::open(Path::new(&path), Durability::Machine).expect("a free file");
 }
 
 #[test]
@@ -237,7 +261,7 @@ fn a_reader_keeps_a_file_in_use() {
     tamper(&path, "PRAGMA journal_mode = DELETE");
     let reader = Connection::open(&path).expect("a database");
     reader.execute_batch("BEGIN; SELECT * FROM node").expect("reading");
-    assert_eq!(open(&path).err(), Some(StoreError::InUse));
+    assert_eq!(open(&path).err(), Some(StoreError::InUse(path.clone())));
     drop(reader);
     assert!(open(&path).is_ok());
 }
@@ -332,7 +356,7 @@ fn a_damaged_file_of_version_1_is_left_alone() {
         let (_directory, path) = of_version_1();
         tamper(&path, sql);
         let before = fs::read(&path).expect("a file");
-        assert!(matches!(open(&path), Err(StoreError::Damaged(_))), "{sql}");
+        assert!(matches!(open(&path), Err(StoreError::Damaged { .. })), "{sql}");
         assert!(fs::read(&path).expect("a file") == before, "{sql}");
     }
 }

@@ -161,7 +161,9 @@ impl Engine {
             return Ok(());
         }
         let database = &mut self.databases[slot.database];
-        database.move_out(slot.node.into_resident()).and_then(|()| database.commit())
+        let moved = database.move_out(slot.node.into_resident()).and_then(|()| database.commit());
+        self.arm_sweep();
+        moved
     }
 
     /// Puts contacts into a node's table, where there is room, as if they had just answered.

@@ -13,6 +13,7 @@ use crate::krpc::message::{Method, Response};
 use crate::lookup::{Goal, Lookup, MAX_UNASKED, Step};
 use crate::node::operation::{Effort, Event, Operation, OperationKey, Outcome, Task};
 use crate::node::peers::{Overdue, Waiter};
+use crate::node::serve::Origin;
 use crate::node::{Node, Waiting, World};
 use crate::publish::Publish;
 use crate::table::Entry;
@@ -77,9 +78,9 @@ impl Node {
         let lookup = self.lookup(world, key, Goal::Values);
         let operation = self.enter(world, Task::Values { lookup, seen: BTreeSet::new() }, limit);
         let mut values = Vec::new();
-        let stored_after = world.ctx.unix.minus(world.ctx.config.value_lifetime);
+        let at = self.value_time(&world.ctx);
         let start = Id::new([0; 20]);
-        let read = world.store.values(&mut self.resident, &key, stored_after, &start, |value| {
+        let read = world.store.values(&mut self.resident, &key, &at, &start, |value| {
             if !value.is_empty() {
                 values.push(value.to_vec());
             }
@@ -173,7 +174,8 @@ impl Node {
                 Step::Done => return self.stage_done(world, key),
                 Step::Query(contact) if contact.id == self.id => self.store_here(world, key),
                 Step::Query(contact) => {
-                    if let Some(method) = operation.task.method(world.ctx.unix) {
+                    let now = self.clock.at(world.ctx.now).now;
+                    if let Some(method) = operation.task.method(now) {
                         let waiter = Waiter::Step(key);
                         self.peers.call(&mut world.ctx, contact.addr, Some(contact.id), waiter, &method);
                     }
@@ -190,7 +192,7 @@ impl Node {
             return;
         };
         let (key, value) = (*key, std::mem::take(value));
-        let taken = self.take_value(world, &key, &value, None);
+        let taken = self.take_value(world, &key, &value, Origin::default());
         if taken.is_ok() {
             self.promise(world, Waiting::Own(operation));
         }

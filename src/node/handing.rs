@@ -8,6 +8,7 @@
 //! less often. Of the holders, one is enough: whoever hears an offer of all that it holds
 //! itself puts its own question off.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::Config;
@@ -21,6 +22,7 @@ use crate::node::custody::{due_in, second};
 use crate::node::operation::{Operation, Task};
 use crate::node::{Node, World};
 use crate::publish::Publish;
+use crate::store::Moment;
 use crate::time::UnixTime;
 
 /// The least time between two checks of a key, in seconds.
@@ -125,13 +127,14 @@ impl Node {
 
     /// The operation that asks who lacks what of a key; `None` when there is nothing to offer.
     pub(super) fn check(&mut self, world: &mut World<'_>, key: Id) -> Option<Task> {
-        let custody = self.custody.as_deref_mut()?;
-        let before = custody.checks.get(&key)?;
+        let before = self.custody.as_deref()?.checks.get(&key)?;
         let now = second(world.ctx.now);
-        let stored_after = worth_offering(world);
+        let at = self.value_time(&world.ctx);
+        let custody = self.custody.as_deref_mut()?;
+        let ends_after = worth_offering(&at, world.ctx.config);
         // Of a key with more values than fit, others each time.
         let start = Id::random(world.ctx.rng);
-        let held = match world.store.held(&mut self.resident, &key, stored_after, &start, MAX_OFFERED) {
+        let held = match world.store.held(&mut self.resident, &key, (&at, ends_after), &start, MAX_OFFERED) {
             Ok(held) if held.is_empty() => {
                 custody.checks.remove(&key);
                 return None;
@@ -146,8 +149,8 @@ impl Node {
         custody.checks.set(key, now, next_due(world, before.interval), before.interval);
         custody.done.checks += 1;
         let (mut offered, mut offer) = (Vec::with_capacity(held.len()), Vec::new());
-        for (digest, stored) in held {
-            Offer::add(&mut offer, &digest, age_on_arrival(stored, world.ctx.unix));
+        for (digest, end) in held {
+            Offer::add(&mut offer, &digest, age_on_arrival(stored(end, world.ctx.config), at.now));
             offered.push(digest);
         }
         let lookup = self.lookup(world, key, Goal::Closest);
@@ -197,6 +200,7 @@ impl Node {
 
     /// The operation that hands on the next value of the plan; `None` when it is gone.
     pub(super) fn handing(&mut self, world: &mut World<'_>) -> Option<Task> {
+        let at = self.value_time(&world.ctx);
         let custody = self.custody.as_deref_mut()?;
         let plan = custody.plan.as_mut()?;
         let (key, next) = (plan.key, plan.values.pop());
@@ -204,8 +208,9 @@ impl Node {
             custody.plan = None;
             return None;
         };
-        match world.store.value(&mut self.resident, &key, &digest) {
-            Ok(Some((value, stored))) => {
+        match world.store.value(&mut self.resident, &key, &at, &digest) {
+            Ok(Some((value, end))) => {
+                let stored = stored(end, world.ctx.config);
                 plan.room = plan.room.saturating_sub((value.len() * holders.len()) as u64);
                 let publish = Publish::new(holders, world.ctx.config.concurrent_requests, 0);
                 Some(Task::Handing { publish, key, value, stored })
@@ -238,12 +243,14 @@ impl Node {
         &mut self,
         world: &mut World<'_>,
         is_there: bool,
+        sender: Option<IpAddr>,
         key: &Id,
         offer: Offer<'_>,
     ) -> Option<Vec<u8>> {
         let config = world.ctx.config;
         let digests = offer.values().map(|value| value.digests());
-        let held = match world.store.times(&mut self.resident, key, digests) {
+        let at = self.value_time(&world.ctx);
+        let held = match world.store.ends(&mut self.resident, key, &at, digests) {
             Ok(held) => held,
             Err(error) => {
                 log::error!("node {}: values cannot be read: {error}", self.id);
@@ -251,15 +258,17 @@ impl Node {
             }
         };
         let lifetime = seconds(config.value_lifetime);
-        let has_room = self.resident.has_room(key, config.max_value_size);
+        let has_room = self.resident.has_room(key, config.max_value_size, sender);
         let (mut wants, mut known) = (Vec::new(), 0);
         for (place, (value, held)) in offer.values().zip(held).enumerate() {
-            let stored = world.ctx.unix.0.saturating_sub(value.age.into());
+            let offered = at.now.0.saturating_sub(value.age.into());
             let useful = i64::from(value.age) < lifetime - lifetime / i64::from(LAST_PART);
             known += usize::from(held.is_some());
             let lacking = match held {
                 None => has_room,
-                Some(held) => held.0.saturating_add(lifetime / i64::from(YOUNGER_PART)) < stored,
+                Some(end) => {
+                    stored(end, config).0.saturating_add(lifetime / i64::from(YOUNGER_PART)) < offered
+                }
             };
             if useful && lacking {
                 wants.push(place as u8);
@@ -284,17 +293,23 @@ impl Node {
             return true;
         }
         // Some of those that are there may have little life left, or none.
-        let stored_after = worth_offering(world);
+        let at = self.value_time(&world.ctx);
+        let ends_after = worth_offering(&at, world.ctx.config);
         let start = Id::new([0; 20]);
-        let held = world.store.held(&mut self.resident, key, stored_after, &start, MAX_OFFERED);
+        let held = world.store.held(&mut self.resident, key, (&at, ends_after), &start, MAX_OFFERED);
         held.is_ok_and(|held| known >= held.len())
     }
 }
 
-/// Values that were stored after this are worth handing on.
-fn worth_offering(world: &World<'_>) -> UnixTime {
-    let lifetime = world.ctx.config.value_lifetime;
-    world.ctx.unix.minus(lifetime - lifetime / LAST_PART)
+/// Values that expire after this are worth handing on.
+fn worth_offering(at: &Moment, config: &Config) -> UnixTime {
+    UnixTime(at.now.0.saturating_add(seconds(config.value_lifetime / LAST_PART)))
+}
+
+/// When a value that expires then would have been stored if it lived for as long as most do:
+/// so its age tells others how much of its life is left, whatever life it was given.
+fn stored(end: UnixTime, config: &Config) -> UnixTime {
+    end.minus(config.value_lifetime)
 }
 
 /// A value's age in seconds when it arrives, rounded up, and a second more for the way: so
@@ -315,6 +330,6 @@ fn longest(config: &Config) -> Option<u16> {
     (interval > 0).then_some(interval)
 }
 
-fn seconds(span: Duration) -> i64 {
+pub(super) fn seconds(span: Duration) -> i64 {
     i64::try_from(span.as_secs()).unwrap_or(i64::MAX)
 }

@@ -39,7 +39,7 @@ use crate::node::operation::{Event, Operations};
 use crate::node::peers::{Overdue, Peers, Waiter};
 pub use crate::node::stats::Stats;
 use crate::node::upkeep::Upkeep;
-use crate::store::{Database, Resident};
+use crate::store::{Database, Moment, Resident, SavedClock, ValueClock};
 use crate::table::{Failed, Heard, Table};
 use crate::time::Time;
 
@@ -67,12 +67,18 @@ pub struct Node {
     upkeep: Upkeep,
     /// Contacts that are not to be asked for a while, whoever names them.
     failed: FailedContacts,
+    /// By which the values age.
+    clock: ValueClock,
     /// When anybody last answered.
     last_answer: Time,
     /// Nothing while no value is in the node's care: most nodes of a large network.
     custody: Option<Box<Custody>>,
     /// Messages that were no messages, or that we had no room to answer.
     dropped: u64,
+    /// Values that were not stored.
+    values_refused: u64,
+    /// When the log may say again that values cannot be written.
+    may_complain_at: Time,
 }
 
 /// A value was accepted, and somebody waits to hear so. They do when it is committed.
@@ -104,16 +110,24 @@ pub struct ContactInfo {
 }
 
 impl Node {
-    /// A node at the local address `local`, which lives in `world.store` as `resident`.
+    /// A node at the local address `local`, which lives in `world.store` as `resident`, with the
+    /// clock of earlier runs if there is one.
     /// The `saved` contacts are in the table at once; it starts to look for its neighbours
     /// through them.
     pub fn new(
         world: &mut World<'_>,
         local: SocketAddr,
         resident: Resident,
+        clock: Option<SavedClock>,
         saved: impl IntoIterator<Item = Contact>,
     ) -> Node {
         let id = resident.id();
+        let times = (world.ctx.now, world.ctx.unix);
+        let (run, newest) = resident.run();
+        let clock = match clock {
+            Some(clock) => ValueClock::resume(clock, newest, run, times, world.ctx.config.value_lifetime),
+            None => ValueClock::new(times.0, times.1),
+        };
         let mux = Mux::new(world.ctx.rng);
         let mut node = Node {
             id,
@@ -124,9 +138,12 @@ impl Node {
             promised: Vec::new(),
             upkeep: Upkeep::default(),
             failed: FailedContacts::default(),
+            clock,
             last_answer: Time::ZERO,
             custody: None,
             dropped: 0,
+            values_refused: 0,
+            may_complain_at: Time::ZERO,
         };
         node.start(world, saved);
         node
@@ -265,6 +282,7 @@ impl Node {
             },
             Due::Operation(key) => self.deadline_passed(world, key),
             Due::Expiry | Due::Checkpoint | Due::Refresh | Due::Custody => self.maintain(world, due),
+            Due::Sweep => {}
         }
         self.settle(world);
     }
@@ -295,6 +313,12 @@ impl Node {
     }
 
     // -- inside
+
+    /// What time it is for values.
+    fn value_time(&mut self, ctx: &Context<'_>) -> Moment {
+        let is_empty = self.resident.values() == 0 && self.resident.published() == 0;
+        self.clock.look(ctx.now, ctx.unix, ctx.config.value_lifetime, is_empty)
+    }
 
     /// A contact has answered.
     fn note_alive(&mut self, world: &mut World<'_>, contact: Contact) {
@@ -435,7 +459,8 @@ impl Node {
             Waiter::Step(operation) => {
                 let asked = call.asked.map(|id| Contact { id, addr: call.addr });
                 let waits = asked.is_some_and(|asked| self.operations.waits_for(operation, &asked));
-                self.operations.method(operation, world.ctx.unix).filter(|_| waits)
+                let now = self.value_time(&world.ctx).now;
+                self.operations.method(operation, now).filter(|_| waits)
             }
             Waiter::Neighbours(operation) => self.operations.neighbours(operation),
         };

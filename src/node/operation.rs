@@ -182,8 +182,8 @@ impl Operations {
 
     /// The request that the operation makes of each peer now; `None` when it is
     /// over, or waits for something else.
-    pub fn method(&self, key: Key, unix: UnixTime) -> Option<Method<'_>> {
-        self.get(key)?.task.method(unix)
+    pub fn method(&self, key: Key, now: UnixTime) -> Option<Method<'_>> {
+        self.get(key)?.task.method(now)
     }
 
     /// Whether it still waits for what becomes of a request to this contact.
@@ -201,13 +201,13 @@ impl Operations {
 }
 
 impl Task {
-    /// `unix`: the time of day, from which the age of a value follows.
-    pub fn method(&self, unix: UnixTime) -> Option<Method<'_>> {
+    /// `now`: the time by the clock for values, from which the age of one follows.
+    pub fn method(&self, now: UnixTime) -> Option<Method<'_>> {
         match self {
             Task::Contact => None,
             Task::Checking(check) => Some(check.method()),
             Task::Handing { key, value, stored, .. } => {
-                Some(Method::HandOn { key: *key, value, age: age_on_arrival(*stored, unix) })
+                Some(Method::HandOn { key: *key, value, age: age_on_arrival(*stored, now) })
             }
             Task::Storing { key, value, .. } => Some(Method::StoreValue { key: *key, value }),
             Task::Nodes(lookup)

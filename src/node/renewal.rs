@@ -26,7 +26,8 @@ impl Node {
         by: &[Contact],
     ) {
         let Some(interval) = interval(world.ctx.config) else { return };
-        let published = world.store.publish(&mut self.resident, key, value, world.ctx.unix);
+        let now = self.value_time(&world.ctx).now;
+        let published = world.store.publish(&mut self.resident, key, value, now);
         let custody = self.custody.get_or_insert_default();
         match published {
             Ok(Published::Kept(number)) => {
@@ -50,6 +51,8 @@ impl Node {
     /// When the store cannot be written: it is then renewed as before.
     pub fn withdraw(&mut self, world: &mut World<'_>, key: &Id, value: &[u8]) -> Result<bool, StoreError> {
         let number = world.store.withdraw(&mut self.resident, key, value)?;
+        // Only what is committed counts.
+        world.store.commit()?;
         if let Some(number) = number {
             self.stop_renewing(world, number);
         }
@@ -64,11 +67,12 @@ impl Node {
         if self.resident.published() == 0 {
             return;
         }
+        let now = self.value_time(&world.ctx).now;
         match world.store.published(&self.resident) {
             Ok(published) => {
                 let custody = self.custody.get_or_insert_default();
                 for (number, stored) in published {
-                    let passed = world.ctx.unix.0.saturating_sub(stored.0);
+                    let passed = now.0.saturating_sub(stored.0);
                     let left = i64::from(interval).saturating_sub(passed).clamp(0, interval.into()) as u32;
                     let due = due_in(&mut world.ctx, left, left.saturating_add(interval / 10));
                     custody.renewals.set(number, due);
@@ -95,6 +99,7 @@ impl Node {
     }
 
     pub(super) fn renewal_ended(&mut self, world: &mut World<'_>, number: i64, by: &[Contact]) {
+        let now = self.value_time(&world.ctx).now;
         let (Some(custody), Some(interval)) = (self.custody.as_deref_mut(), interval(world.ctx.config))
         else {
             return;
@@ -104,7 +109,7 @@ impl Node {
         }
         custody.done.renewed += 1;
         set(custody, world, number, interval);
-        if let Err(error) = world.store.published_again(number, world.ctx.unix) {
+        if let Err(error) = world.store.published_again(number, now) {
             log::error!("node {}: when a value was renewed is not saved: {error}", self.id);
         }
     }

@@ -1,22 +1,39 @@
 //! Answering the requests of others.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use crate::contact::Contact;
 use crate::context::Key;
+use crate::error::StoreError;
 use crate::id::Id;
 use crate::krpc::message::{self, Fault, Method, Request};
+use crate::node::handing::seconds;
 use crate::node::peers::Waiter;
 use crate::node::{Node, Promise, Waiting, World};
-use crate::store::Put;
+use crate::store::{NewValue, Put, Refusal};
 use crate::table::{Entry, Room};
+use crate::time::UnixTime;
 
 /// What an answer takes beside its values and contacts, at the most, and what a contact does
 /// (that of an IPv6 host), in bytes.
 const ANSWER_OVERHEAD: usize = 512;
 const MAX_CONTACT: usize = 90;
+
+/// While values cannot be written, the log says so so often.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Origin {
+    /// Who stores it; none: the node itself.
+    pub sender: Option<IpAddr>,
+    /// How many seconds ago it was published, when it is handed on.
+    pub age: Option<u32>,
+    /// For how many seconds it is to be kept from then on, if that is less than usual.
+    pub life: Option<u32>,
+}
 
 impl Node {
     /// Answers a request: always, but to a peer that does not take its answers.
@@ -43,7 +60,7 @@ impl Node {
                 let caller = Contact { id: request.sender, addr: from };
                 let is_known = self.table.get(&caller.id).is_some_and(|entry| entry.contact == caller);
                 let is_there = is_known || self.peers.mux.is_proven(connection);
-                let wants = self.weigh_offer(world, is_there, &key, offer);
+                let wants = self.weigh_offer(world, is_there, Some(from.ip()), &key, offer);
                 self.answer_with_nodes(world, connection, from, request, &key, wants.as_deref());
             }
             Method::FindValue { key } => self.find_value(world, connection, from, request, &key),
@@ -53,11 +70,13 @@ impl Node {
                 self.refuse(world, connection, tid, "you have not shown that you are where you say");
             }
             Method::StoreValue { key, value } => {
-                let taken = self.take_value(world, &key, value, None);
+                let origin = Origin { sender: Some(from.ip()), ..Origin::default() };
+                let taken = self.take_value(world, &key, value, origin);
                 self.confirm(world, connection, tid, taken);
             }
             Method::HandOn { key, value, age } => {
-                let taken = self.take_value(world, &key, value, Some(age));
+                let origin = Origin { sender: Some(from.ip()), age: Some(age), life: None };
+                let taken = self.take_value(world, &key, value, origin);
                 self.confirm(world, connection, tid, taken);
             }
         }
@@ -69,41 +88,70 @@ impl Node {
         world: &mut World<'_>,
         connection: Key,
         tid: &[u8],
-        taken: Result<(), &'static str>,
+        taken: Result<UnixTime, Refusal>,
     ) {
         match taken {
-            Ok(()) => self.promise(world, Waiting::Reply(connection, tid.to_vec())),
-            Err(refusal) => self.refuse(world, connection, tid, refusal),
+            Ok(_) => self.promise(world, Waiting::Reply(connection, tid.to_vec())),
+            Err(refusal) => self.refuse(world, connection, tid, &refusal.to_string()),
         }
     }
 
-    /// Stores a value, for others or for ourselves; `age`: how many seconds ago it was
-    /// published, when it is handed on. It is kept once it is committed. `Err`: why not, in
-    /// words.
+    /// Stores a value, for others or for ourselves. It is kept once it is committed; `Ok`: until
+    /// when, by the time of day, at the longest.
     pub(super) fn take_value(
         &mut self,
         world: &mut World<'_>,
         key: &Id,
         value: &[u8],
-        age: Option<u32>,
-    ) -> Result<(), &'static str> {
-        let passed = Duration::from_secs(age.unwrap_or(0).into());
-        if value.len() > world.ctx.config.max_value_size {
-            return Err("the value is larger than this node takes");
-        } else if passed >= world.ctx.config.value_lifetime {
-            return Err("the value is older than this node keeps any");
+        origin: Origin,
+    ) -> Result<UnixTime, Refusal> {
+        let taken = self.try_value(world, key, value, &origin);
+        match &taken {
+            Ok(_) => self.note_held(world, *key, origin.age.is_some()),
+            Err(_) => self.values_refused += 1,
         }
-        match world.store.put(&mut self.resident, key, value, world.ctx.unix.minus(passed)) {
-            Ok(Put::Added | Put::Renewed) => {
-                self.note_held(world, *key, age.is_some());
-                Ok(())
-            }
-            Ok(Put::KeyFull) => Err("this node holds as many values for the key as it takes"),
-            Ok(Put::StoreFull) => Err("this node has no room for the value"),
+        taken
+    }
+
+    fn try_value(
+        &mut self,
+        world: &mut World<'_>,
+        key: &Id,
+        value: &[u8],
+        origin: &Origin,
+    ) -> Result<UnixTime, Refusal> {
+        let config = world.ctx.config;
+        let lifetime = seconds(config.value_lifetime);
+        let age = i64::from(origin.age.unwrap_or(0));
+        let left = origin.life.map_or(lifetime, |life| lifetime.min(life.into())).saturating_sub(age);
+        if value.len() > config.max_value_size {
+            return Err(Refusal::TooLarge { size: value.len(), limit: config.max_value_size });
+        } else if left <= 0 {
+            return Err(Refusal::TooOld);
+        }
+        let at = self.value_time(&world.ctx);
+        let new = NewValue {
+            key,
+            value,
+            time: UnixTime(at.now.0.saturating_sub(age)),
+            expires: UnixTime(at.now.0.saturating_add(left)),
+            sender: origin.sender,
+        };
+        match world.store.put(&mut self.resident, &new, &at) {
+            Ok(Put::Added | Put::Renewed) => Ok(UnixTime(world.ctx.unix.0.saturating_add(left))),
+            Ok(Put::Refused(refusal)) => Err(refusal),
             Err(error) => {
-                log::error!("node {}: a value cannot be stored: {error}", self.id);
-                Err("this node cannot store values now")
+                self.report_failure(world, &error);
+                Err(Refusal::from(&error))
             }
+        }
+    }
+
+    /// A value could not be written. That may go on for long, and is said once in a while.
+    fn report_failure(&mut self, world: &World<'_>, error: &StoreError) {
+        if self.may_complain_at <= world.ctx.now {
+            self.may_complain_at = world.ctx.now + COMPLAINT_PAUSE;
+            log::error!("node {}: values cannot be stored: {error}", self.id);
         }
     }
 
@@ -129,8 +177,8 @@ impl Node {
         let start = Id::random(world.ctx.rng);
         let mut values = Vec::new();
         let mut room = message::MAX_BODY;
-        let stored_after = world.ctx.unix.minus(world.ctx.config.value_lifetime);
-        let read = world.store.values(&mut self.resident, key, stored_after, &start, |value| {
+        let at = self.value_time(&world.ctx);
+        let read = world.store.values(&mut self.resident, key, &at, &start, |value| {
             // Its length goes in front, in a digit and a colon at least.
             room = room.saturating_sub(value.len() + 2);
             values.push(value.to_vec());
@@ -221,7 +269,9 @@ impl Node {
 
     /// What was written is committed, or was undone: those who wait hear so.
     pub fn settle_promises(&mut self, world: &mut World<'_>) {
+        world.store.settle(&mut self.resident);
         let committed = world.store.rollbacks();
+        let why = world.store.last_failure().map_or(Refusal::Failed, Refusal::from);
         for Promise { to, rollbacks } in std::mem::take(&mut self.promised) {
             // Any failure since, even of a read, has undone the whole transaction.
             let kept = rollbacks == committed;
@@ -232,7 +282,8 @@ impl Node {
                     });
                 }
                 Waiting::Reply(connection, tid) => {
-                    self.refuse(world, connection, &tid, "this node cannot store values now");
+                    self.values_refused += 1;
+                    self.refuse(world, connection, &tid, &why.to_string());
                 }
                 Waiting::Own(operation) => self.own_stored(world, operation, kept),
             }

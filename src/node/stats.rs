@@ -17,6 +17,11 @@ pub struct Stats {
     /// Their bytes in all, each counted with 192 more for its row and indices, as in
     /// [`Config::max_stored_bytes`](crate::Config::max_stored_bytes).
     pub value_bytes: u64,
+    /// Values that were not stored, as a limit or the store did not allow it.
+    pub values_refused: u64,
+    /// Values that made room for others
+    /// ([`Config::when_full`](crate::Config::when_full)).
+    pub values_displaced: u64,
     /// Airhook connections that are remembered.
     pub connections: usize,
     /// Datagrams received.
@@ -98,6 +103,8 @@ impl Node {
             network_size: self.table.network_size(),
             values: self.resident.values(),
             value_bytes: self.resident.bytes(),
+            values_refused: self.values_refused,
+            values_displaced: self.resident.displaced(),
             connections: self.peers.mux.len(),
             packets_in: traffic.packets_in,
             packets_out: traffic.packets_out,

@@ -17,8 +17,8 @@ use crate::table::Entry;
 use crate::time::Time;
 use crate::wheel::Timer;
 
-/// Values deleted in one go: about 5 ms of work, for which the loop stands still.
-const EXPIRE_AT_ONCE: u32 = 1000;
+/// Values deleted in one go: 2 ms of work at the most, for which the loop stands still.
+const EXPIRE_AT_ONCE: u32 = 200;
 /// The time for everything else until the next such lot.
 const EXPIRE_PAUSE: Duration = Duration::from_millis(20);
 
@@ -67,6 +67,9 @@ impl Node {
     /// Takes up the saved contacts, and starts the timers.
     pub(super) fn start(&mut self, world: &mut World<'_>, saved: impl IntoIterator<Item = Contact>) {
         self.restore(&world.ctx, saved);
+        if let Err(error) = self.save_clock(world) {
+            log::error!("node {}: its clock cannot be saved: {error}", self.id);
+        }
         let config = world.ctx.config;
         let (now, first_expiry) = (world.ctx.now, config.first_expiry);
         self.upkeep.expiry = Some(world.ctx.arm(now + first_expiry, Due::Expiry));
@@ -85,13 +88,9 @@ impl Node {
         let config = world.ctx.config;
         match due {
             Due::Expiry => {
-                let stored_until = world.ctx.unix.minus(config.value_lifetime);
-                let (store, resident) = (&mut *world.store, &mut self.resident);
-                let done = store.put_back(resident, world.ctx.unix, EXPIRE_AT_ONCE).and_then(|put_back| {
-                    store.expire(resident, stored_until, EXPIRE_AT_ONCE).map(|expired| put_back.max(expired))
-                });
-                let wait = match done {
-                    Ok(EXPIRE_AT_ONCE) => EXPIRE_PAUSE,
+                let now = self.value_time(&world.ctx).now;
+                let wait = match world.store.expire(&mut self.resident, now, EXPIRE_AT_ONCE) {
+                    Ok(expired) if expired.more => EXPIRE_PAUSE,
                     Ok(_) => config.expiry_interval,
                     Err(error) => {
                         log::error!("node {}: values cannot be deleted: {error}", self.id);
@@ -102,7 +101,7 @@ impl Node {
             }
             Due::Checkpoint => {
                 if let Err(error) = self.checkpoint(world) {
-                    log::error!("node {}: contacts cannot be saved: {error}", self.id);
+                    log::error!("node {}: contacts and clock cannot be saved: {error}", self.id);
                 }
                 self.arm_checkpoint(&mut world.ctx);
             }
@@ -130,11 +129,11 @@ impl Node {
                 self.arm_refresh(&mut world.ctx);
             }
             Due::Custody => self.attend(world),
-            Due::Connection(_) | Due::Idle | Due::Call(_) | Due::Operation(_) => {}
+            Due::Connection(_) | Due::Idle | Due::Call(_) | Due::Operation(_) | Due::Sweep => {}
         }
     }
 
-    /// Writes the contacts to the store. With none, those saved before stay: after
+    /// Writes the clock and the contacts to the store. With none of these, those saved before stay: after
     /// a time without network they are the only way back. In memory, where they are good for
     /// nothing else, a few of them will do.
     ///
@@ -142,13 +141,23 @@ impl Node {
     ///
     /// When the store cannot be written.
     pub fn checkpoint(&mut self, world: &mut World<'_>) -> Result<(), StoreError> {
+        self.save_clock(world)?;
         if self.table.is_empty() {
             return Ok(());
         }
+        let (now, unix) = (world.ctx.now, world.ctx.unix);
+        let saved =
+            |entry: &Entry| (entry.contact, entry.last_heard().map(|heard| unix.minus(now.since(heard))));
         if world.store.is_in_memory() {
-            return world.store.save_contacts(&self.resident, self.table.newest().map(|entry| entry.contact));
+            return world.store.save_contacts(&self.resident, self.table.newest().map(saved));
         }
-        world.store.save_contacts(&self.resident, self.table.iter().map(|entry| entry.contact))
+        world.store.save_contacts(&self.resident, self.table.iter().map(saved))
+    }
+
+    fn save_clock(&mut self, world: &mut World<'_>) -> Result<(), StoreError> {
+        self.value_time(&world.ctx);
+        let saved = self.clock.save(world.ctx.now, world.ctx.unix);
+        world.store.save_clock(&self.resident, &saved)
     }
 
     /// Refreshes every bucket: looks for a random id in each, and for this node's own.

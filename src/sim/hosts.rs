@@ -366,8 +366,9 @@ impl Simulation {
         let mut options = setup.options.clone();
         // A file knows the node's id.
         options.id = options.id.or(id.filter(|_| options.store.is_none()));
-        if options.store.is_some() && options.config.durability != Durability::System {
-            options.config = Arc::new(Config { durability: Durability::System, ..(*options.config).clone() });
+        if options.store.is_some() && options.config.durability != Durability::Program {
+            options.config =
+                Arc::new(Config { durability: Durability::Program, ..(*options.config).clone() });
         }
         let standing = standing(host, place);
         let local = SocketAddr::new(local, PORT);

@@ -34,7 +34,7 @@ impl Host {
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// As for any node. A file survives a crash of the program only
-    /// ([`Durability::System`](crate::Durability::System)), whatever the settings say: simulated
+    /// ([`Durability::Program`](crate::Durability::Program)), whatever the settings say: simulated
     /// machines lose no power.
     pub options: NodeOptions,
     /// Where it runs.

@@ -1,20 +1,25 @@
-//! A connection, and what nodes do with it.
+//! A connection, and the nodes that live in it.
 
-use std::net::SocketAddr;
-use std::ops::ControlFlow;
-use std::path::Path;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use super::fault::{address, fault};
+use super::clock::SavedClock;
+use super::fault::{address, fault, locate};
+use super::lock::Lock;
 use super::opening;
-use super::resident::{Limits, Put, Resident};
+use super::resident::{Change, Counted, Limits, Resident};
 use super::schema;
-use crate::config::Durability;
-use crate::contact::Contact;
+use super::values::block_of;
+use crate::config::{Config, Durability, WhenFull};
 use crate::error::StoreError;
 use crate::id::Id;
 use crate::time::UnixTime;
+
+/// Changes that a turn notes without taking memory for good: a few turns' worth.
+const USUAL_CHANGES: usize = 256;
 
 /// The rows of all nodes of an engine, in memory; or those of one node, in a
 /// file.
@@ -24,10 +29,24 @@ use crate::time::UnixTime;
 #[derive(Debug)]
 pub struct Database {
     connection: Connection,
+    /// Nothing in memory.
+    path: PathBuf,
     /// In a file there is room for one; who left a file still keeps it taken.
     room: Room,
-    /// How often writes were undone, so that residents know when to count anew.
+    /// How often writes were undone, so that residents know when to follow.
     rollbacks: u64,
+    /// What the writes that are not committed have changed, and for which node.
+    changes: Vec<(i64, Change)>,
+    /// What was undone, for nodes that have not followed yet.
+    undone: BTreeMap<i64, Vec<Change>>,
+    /// Why writes were last undone.
+    failure: Option<StoreError>,
+    /// Nodes that have left memory, whose rows are still to be deleted.
+    leavers: VecDeque<i64>,
+    /// Nodes in memory that have not left.
+    tenants: usize,
+    /// Given up after the connection.
+    _lock: Option<Lock>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +56,13 @@ enum Room {
     Taken,
 }
 
+/// The row of a node.
+struct Known {
+    number: i64,
+    id: Id,
+    run: i64,
+}
+
 impl Database {
     /// A new database in memory, for as many nodes as you like.
     ///
@@ -44,24 +70,49 @@ impl Database {
     ///
     /// When there is no memory for it.
     pub fn in_memory() -> Result<Self, StoreError> {
-        Ok(Database { connection: opening::in_memory()?, room: Room::ForAll, rollbacks: 0 })
+        Ok(Database::of(opening::in_memory()?, PathBuf::new(), Room::ForAll, None))
     }
 
     /// The database in a file, for one node. A file that does not exist or is
     /// empty becomes a new one; its directory must be there. Everything in the
-    /// file is checked, which takes about a second for 100 MB. The file stays
-    /// locked until the database is dropped.
+    /// file is checked, which takes about a second for 100 MB. No other node gets
+    /// it until the database is dropped; anybody may read it.
     ///
     /// # Errors
     ///
     /// A file that is not taken is left as it was: [`StoreError::Foreign`] and
     /// [`StoreError::TooNew`] by the marks in it, [`StoreError::Damaged`] when
-    /// anything in it is not as it should be, [`StoreError::InUse`] at once when
-    /// somebody else has it open, be it only to read; [`StoreError::Sqlite`] when
-    /// it cannot be opened for writing.
+    /// anything in it is not as it should be, [`StoreError::InUse`] at once when another node
+    /// has it, or some other program writes to it; and those that say why it cannot be
+    /// opened for writing.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        let connection = opening::file(path, durability)?;
-        Ok(Database { connection, room: Room::ForOne, rollbacks: 0 })
+        Database::open_with(path, durability, Config::default().value_lifetime)
+    }
+
+    /// The same. `lifetime`: for how long values live that a version has stored which did not
+    /// note when they expire.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_with(path: &Path, durability: Durability, lifetime: Duration) -> Result<Self, StoreError> {
+        let (connection, lock) = opening::file(path, durability, lifetime)?;
+        Ok(Database::of(connection, path.to_owned(), Room::ForOne, Some(lock)))
+    }
+
+    fn of(connection: Connection, path: PathBuf, room: Room, lock: Option<Lock>) -> Self {
+        Database {
+            connection,
+            path,
+            room,
+            rollbacks: 0,
+            changes: Vec::new(),
+            undone: BTreeMap::new(),
+            failure: None,
+            leavers: VecDeque::new(),
+            tenants: 0,
+            _lock: lock,
+        }
     }
 
     /// Whether what it holds goes with the program.
@@ -70,7 +121,7 @@ impl Database {
     }
 
     /// Gives a node its place: the one that the file has, or else a new one. A
-    /// new node gets the id `wanted`, or `fallback` if none is wanted. Its id is
+    /// new node gets the id `wanted`, or `fallback` if none is wanted. That it is here is
     /// committed at once, and with it all writes so far.
     ///
     /// # Errors
@@ -86,32 +137,73 @@ impl Database {
         let known = match self.room {
             Room::ForAll => None,
             Room::ForOne => self.read(known_node)?,
-            Room::Taken => return Err(StoreError::InUse),
+            Room::Taken => return Err(StoreError::InUse(self.path.clone())),
         };
-        let (number, id) = match known {
-            Some((_, id)) if wanted.is_some_and(|wanted| wanted != id) => {
-                return Err(StoreError::OtherId(id));
+        let Known { number, id, run } = match known {
+            Some(Known { id, .. }) if wanted.is_some_and(|wanted| wanted != id) => {
+                return Err(StoreError::OtherId { path: self.path.clone(), id });
             }
-            Some(known) => known,
+            Some(known) => {
+                let run = known.run.saturating_add(1);
+                self.write(|connection| connection.execute(schema::NEXT_RUN, [known.number, run]))?;
+                Known { run, ..known }
+            }
             None => {
                 let id = wanted.unwrap_or(fallback);
                 let number = self.write(|connection| {
                     connection.execute(schema::ADD_NODE, [id.as_bytes()])?;
                     Ok(connection.last_insert_rowid())
                 })?;
-                self.commit()?;
-                (number, id)
+                Known { number, id, run: 1 }
             }
         };
-        let mut resident = Resident::new(number, id, limits, self.rollbacks);
-        self.count(&mut resident)?;
+        let mut resident = Resident::new(number, id, run, limits, self.rollbacks);
         if self.room == Room::ForOne {
-            self.room = Room::Taken;
+            self.count(&mut resident)?;
+        }
+        self.commit()?;
+        match self.room {
+            Room::ForAll => self.tenants += 1,
+            _ => self.room = Room::Taken,
         }
         Ok(resident)
     }
 
-    /// Takes a node's place away. In memory all that it held is deleted; a file
+    /// Counts what is in a file.
+    fn count(&mut self, who: &mut Resident) -> Result<(), StoreError> {
+        let mut unblocked = Vec::new();
+        let makes_room = who.limits.when_full == WhenFull::MakeRoom;
+        self.read(|connection| {
+            let mut statement = connection.prepare(schema::SIZES)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let sender = row.get_ref(2)?.as_str_or_null()?.map(address).transpose()?;
+                let length = row.get::<_, u32>(1)?.into();
+                who.follow(&Change::Added(Counted { key: Id::new(row.get(0)?), length, sender }));
+                who.newest = who.newest.max(row.get(3)?);
+                if let (true, Some(sender), None) = (makes_room, sender, row.get::<_, Option<i64>>(5)?) {
+                    unblocked.push((row.get::<_, i64>(4)?, block_of(sender)));
+                }
+            }
+            let mut statement = connection.prepare(schema::PUBLISHED_SIZES)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                who.follow(&Change::Published(row.get::<_, u32>(0)?.into()));
+                who.newest = who.newest.max(row.get(1)?);
+            }
+            Ok(())
+        })?;
+        if !unblocked.is_empty() {
+            self.write(|connection| {
+                let mut statement = connection.prepare(schema::SET_BLOCK)?;
+                unblocked.iter().try_for_each(|&(number, block)| statement.execute([number, block]).map(drop))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes a node's place away. In memory all that it held is deleted, a part of it
+    /// at once and the rest by [`sweep`](Self::sweep); a file
     /// keeps it, and takes no other node until it is opened again. Commits, and
     /// with that all writes so far.
     ///
@@ -119,196 +211,96 @@ impl Database {
     ///
     /// When the rows cannot be deleted or the writes not be committed.
     pub fn move_out(&mut self, who: Resident) -> Result<(), StoreError> {
+        self.undone.remove(&who.number);
         if self.room == Room::ForAll {
-            self.write(|connection| {
-                for statement in [
-                    schema::DELETE_VALUES,
-                    schema::DELETE_PUBLISHED,
-                    schema::DELETE_CONTACTS,
-                    schema::DELETE_NODE,
-                ] {
-                    connection.execute(statement, [who.number])?;
-                }
-                give_back_pages(connection)
-            })?;
+            self.tenants = self.tenants.saturating_sub(1);
+            self.leavers.push_back(who.number);
+            self.sweep()?;
+            if self.tenants == 0 && self.has_leavers() {
+                // Nobody is left: the quickest way to give everything back.
+                self.connection = opening::in_memory()?;
+                self.leavers.clear();
+                self.changes.clear();
+            }
         }
         self.commit()
     }
 
-    /// Stores a value under a key, at the time `now`. One that is there already
-    /// (by its SHA-1) only gets the later time, which needs no room.
-    ///
-    /// Values that have expired take up room until [`expire`](Self::expire)
-    /// deletes them.
-    ///
-    /// # Errors
-    ///
-    /// When SQLite fails; everything since the last commit is then undone.
-    pub fn put(
-        &mut self,
-        who: &mut Resident,
-        key: &Id,
-        value: &[u8],
-        now: UnixTime,
-    ) -> Result<Put, StoreError> {
-        self.settle(who)?;
-        let digest = Id::of(value);
-        let (key_bytes, digest) = (key.as_bytes(), digest.as_bytes());
-        if who.has(key) {
-            let renewed = self.write(|connection| {
-                connection.execute(schema::RENEW_VALUE, params![who.number, key_bytes, digest, now.0])
-            })?;
-            if renewed > 0 {
-                return Ok(Put::Renewed);
-            }
-        }
-        if let Some(refusal) = who.refusal(key, value.len() as u64) {
-            return Ok(refusal);
-        }
-        self.write(|connection| {
-            connection.execute(schema::ADD_VALUE, params![who.number, key_bytes, digest, now.0, value])
-        })?;
-        who.add(*key, value.len() as u64);
-        Ok(Put::Added)
+    /// Whether rows of nodes that have left are still to be deleted.
+    pub fn has_leavers(&self) -> bool {
+        !self.leavers.is_empty()
     }
 
-    /// Hands out the values of a key that were stored after `stored_after`, for as
-    /// long as `each` says to go on: a key may have far more than fits into one
-    /// message. They come in the order of their SHA-1s, from that of `start` on
-    /// and then round: from a random start each has its turn. A key without
-    /// values costs a look into memory.
+    /// Deletes some rows of nodes that have left, no more than a turn of the loop has time for.
     ///
     /// # Errors
     ///
     /// When SQLite fails; everything since the last commit is then undone.
-    pub fn values(
-        &mut self,
-        who: &mut Resident,
-        key: &Id,
-        stored_after: UnixTime,
-        start: &Id,
-        mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        self.settle(who)?;
-        if !who.has(key) {
-            return Ok(());
-        }
-        self.read(|connection| {
-            for part in [schema::VALUES_FROM, schema::VALUES_BEFORE] {
-                let mut statement = connection.prepare(part)?;
-                let of = params![who.number, key.as_bytes(), start.as_bytes(), stored_after.0];
-                let mut rows = statement.query(of)?;
-                while let Some(row) = rows.next()? {
-                    if each(row.get_ref(0)?.as_blob()?).is_break() {
-                        return Ok(());
-                    }
+    pub fn sweep(&mut self) -> Result<(), StoreError> {
+        let Some(&node) = self.leavers.front() else { return Ok(()) };
+        let left = self.write(|connection| {
+            for (which, delete) in [
+                (schema::VALUES_OF_NODE, schema::DELETE_VALUE),
+                (schema::PUBLISHED_OF_NODE, schema::WITHDRAW),
+            ] {
+                let mut statement = connection.prepare(which)?;
+                let rows = statement.query_map([node, SWEPT_AT_ONCE], |row| row.get(0))?;
+                let rows = rows.collect::<rusqlite::Result<Vec<i64>>>()?;
+                let mut statement = connection.prepare(delete)?;
+                rows.iter().try_for_each(|number| statement.execute([number]).map(drop))?;
+                if rows.len() as i64 == SWEPT_AT_ONCE {
+                    return Ok(true);
                 }
             }
-            Ok(())
-        })
-    }
-
-    /// Deletes the values that were stored at `stored_until` or before, oldest
-    /// first and no more than `at_most`, so that one turn of the loop does not
-    /// take long (count on 5 µs each). Says how many: as long as it is `at_most`,
-    /// there may be more.
-    ///
-    /// # Errors
-    ///
-    /// When SQLite fails; everything since the last commit is then undone.
-    pub fn expire(
-        &mut self,
-        who: &mut Resident,
-        stored_until: UnixTime,
-        at_most: u32,
-    ) -> Result<u32, StoreError> {
-        self.settle(who)?;
-        let mut deleted = 0;
-        if who.values() > 0 {
-            let expired = self.read(|connection| {
-                let mut statement = connection.prepare(schema::OLDEST_VALUES)?;
-                let rows = statement.query_map(params![who.number, stored_until.0, at_most], |row| {
-                    Ok((row.get::<_, i64>(0)?, Id::new(row.get(1)?), u64::from(row.get::<_, u32>(2)?)))
-                })?;
-                rows.collect::<rusqlite::Result<Vec<_>>>()
-            })?;
-            if !expired.is_empty() {
-                self.write(|connection| {
-                    let mut statement = connection.prepare(schema::DELETE_VALUE)?;
-                    expired.iter().try_for_each(|(number, ..)| statement.execute([number]).map(drop))
-                })?;
-            }
-            for (_, key, length) in expired {
-                who.remove(key, length);
-                deleted += 1;
-            }
-            who.shrink();
-        }
-        self.give_back()?;
-        Ok(deleted)
-    }
-
-    /// Takes those values that were stored later than `now` to be stored now, no more than
-    /// `at_most` of them, and says how many: the clock was put back since, and they would live
-    /// for so much longer, here and wherever they are handed on to.
-    ///
-    /// # Errors
-    ///
-    /// When SQLite fails; everything since the last commit is then undone.
-    pub fn put_back(&mut self, who: &mut Resident, now: UnixTime, at_most: u32) -> Result<u32, StoreError> {
-        self.settle(who)?;
-        if who.values() == 0 {
-            return Ok(0);
-        }
-        let early = self.read(|connection| {
-            let mut statement = connection.prepare(schema::FUTURE_VALUES)?;
-            let rows = statement.query_map(params![who.number, now.0, at_most], |row| row.get(0))?;
-            rows.collect::<rusqlite::Result<Vec<i64>>>()
+            connection.execute(schema::DELETE_CONTACTS, [node])?;
+            // Last, so that nobody else gets its number before.
+            connection.execute(schema::DELETE_NODE, [node])?;
+            Ok(false)
         })?;
-        if !early.is_empty() {
-            self.write(|connection| {
-                let mut statement = connection.prepare(schema::SET_TIME)?;
-                early.iter().try_for_each(|number| statement.execute([*number, now.0]).map(drop))
-            })?;
+        if !left {
+            self.leavers.pop_front();
         }
-        Ok(early.len() as u32)
+        self.give_back().map(drop)
     }
 
-    /// Saves contacts in place of those that were saved before. Of two with the
-    /// same id the later one is kept; a scope of IPv6 is not saved, since it
-    /// means nothing after a restart.
+    /// What is known of the node's clock from earlier runs.
     ///
     /// # Errors
     ///
     /// When SQLite fails; everything since the last commit is then undone.
-    pub fn save_contacts(
-        &mut self,
-        who: &Resident,
-        contacts: impl IntoIterator<Item = Contact>,
-    ) -> Result<(), StoreError> {
-        self.write(|connection| {
-            connection.execute(schema::DELETE_CONTACTS, [who.number])?;
-            let mut statement = connection.prepare(schema::ADD_CONTACT)?;
-            contacts.into_iter().try_for_each(|Contact { id, addr }| {
-                let (host, port) = (addr.ip().to_string(), addr.port());
-                statement.execute(params![who.number, id.as_bytes(), host, port]).map(drop)
-            })
+    pub fn clock(&mut self) -> Result<Option<SavedClock>, StoreError> {
+        if self.is_in_memory() {
+            return Ok(None);
+        }
+        self.read(|connection| {
+            let mut statement = connection.prepare(schema::NODES)?;
+            let mut rows = statement.query([])?;
+            let Some(row) = rows.next()? else { return Ok(None) };
+            let (clock, wall): (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
+            let (doubt, doubted) = (row.get(5)?, row.get(6)?);
+            Ok(clock.zip(wall).map(|(clock, wall)| SavedClock {
+                clock: UnixTime(clock),
+                wall: UnixTime(wall),
+                doubt,
+                doubted,
+            }))
         })
     }
 
-    /// The contacts that were saved last, in the order of their ids.
+    /// Saves the node's clock. In memory there is no need.
     ///
     /// # Errors
     ///
     /// When SQLite fails; everything since the last commit is then undone.
-    pub fn contacts(&mut self, who: &Resident) -> Result<Vec<Contact>, StoreError> {
-        self.read(|connection| {
-            let mut statement = connection.prepare(schema::CONTACTS)?;
-            let contacts = statement.query_map([who.number], |row| {
-                let ip = address(&row.get::<_, String>(1)?)?;
-                Ok(Contact { id: Id::new(row.get(0)?), addr: SocketAddr::new(ip, row.get(2)?) })
-            })?;
-            contacts.collect()
+    pub fn save_clock(&mut self, who: &Resident, saved: &SavedClock) -> Result<(), StoreError> {
+        if self.is_in_memory() {
+            return Ok(());
+        }
+        self.write(|connection| {
+            let SavedClock { clock, wall, doubt, doubted } = saved;
+            connection
+                .execute(schema::SAVE_CLOCK, params![who.number, clock.0, wall.0, doubt, doubted])
+                .map(drop)
         })
     }
 
@@ -322,12 +314,17 @@ impl Database {
         if self.has_uncommitted() {
             self.read(|connection| connection.execute_batch(schema::COMMIT))?;
         }
+        self.changes.clear();
+        self.changes.shrink_to(USUAL_CHANGES);
         Ok(())
     }
 
     /// Undoes all writes since the last commit.
     pub fn roll_back(&mut self) {
         self.rollbacks += 1;
+        for (node, change) in std::mem::take(&mut self.changes) {
+            self.undone.entry(node).or_default().push(change);
+        }
         if self.has_uncommitted() {
             // It fails only where SQLite has rolled back by itself.
             let _ = self.connection.execute_batch(schema::ROLLBACK);
@@ -340,10 +337,23 @@ impl Database {
         self.rollbacks
     }
 
+    /// Why writes were last undone.
+    pub fn last_failure(&self) -> Option<&StoreError> {
+        self.failure.as_ref()
+    }
+
     /// Whether there are writes that [`commit`](Self::commit) has still to make
     /// count.
     pub fn has_uncommitted(&self) -> bool {
         !self.connection.is_autocommit()
+    }
+
+    /// Lets the file grow to so many pages and no more, as on a full disk, for tests.
+    #[doc(hidden)]
+    pub fn limit_pages(&self, pages: u32) {
+        let set = format!("PRAGMA max_page_count = {pages}");
+        let set = self.connection.query_row(&set, [], |row| row.get::<_, i64>(0));
+        log::debug!("pages: {set:?}");
     }
 
     /// Does some work, and rolls back if it fails: SQLite may or may not have
@@ -356,68 +366,72 @@ impl Database {
             self.roll_back();
             // What a failing disk gave must not be taken for what is in the file later.
             let _ = self.connection.execute_batch(schema::FORGET_PAGES);
-            fault(error)
+            let error = locate(fault(error), &self.path);
+            self.failure = Some(error.clone());
+            error
         })
     }
 
-    /// The same inside a transaction, which is opened if there is none yet.
+    /// The same, in the transaction that [`commit`](Self::commit) ends.
     pub(super) fn write<T>(
         &mut self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        if !self.has_uncommitted() {
-            self.read(|connection| connection.execute_batch(schema::BEGIN))?;
-        }
-        self.read(work)
-    }
-
-    /// Counts a node's values anew if writes were undone since it was counted.
-    pub(super) fn settle(&mut self, who: &mut Resident) -> Result<(), StoreError> {
-        if who.rollbacks == self.rollbacks { Ok(()) } else { self.count(who) }
-    }
-
-    fn count(&mut self, who: &mut Resident) -> Result<(), StoreError> {
-        who.reset();
+        let begin = !self.has_uncommitted();
         self.read(|connection| {
-            let mut statement = connection.prepare(schema::SIZES)?;
-            let mut rows = statement.query([who.number])?;
-            while let Some(row) = rows.next()? {
-                who.add(Id::new(row.get(0)?), row.get::<_, u32>(1)?.into());
+            if begin {
+                connection.execute_batch(schema::BEGIN)?;
             }
-            let mut statement = connection.prepare(schema::PUBLISHED_SIZES)?;
-            let mut rows = statement.query([who.number])?;
-            while let Some(row) = rows.next()? {
-                who.add_published(row.get::<_, u32>(0)?.into());
+            work(connection)
+        })
+    }
+
+    /// A node's totals follow what was just written.
+    pub(super) fn note(&mut self, who: &mut Resident, change: Change) {
+        who.follow(&change);
+        self.changes.push((who.number, change));
+    }
+
+    /// Lets the node's totals follow a rollback. All that reads or writes values does so by
+    /// itself.
+    pub fn settle(&mut self, who: &mut Resident) {
+        if who.rollbacks != self.rollbacks {
+            who.rollbacks = self.rollbacks;
+            for change in self.undone.remove(&who.number).unwrap_or_default().iter().rev() {
+                who.undo(change);
             }
+        }
+    }
+
+    /// Shrinks the database by a few pages once more of it is free than used. Says whether
+    /// that is so still.
+    pub(super) fn give_back(&mut self) -> Result<bool, StoreError> {
+        if !self.read(is_mostly_free)? {
+            return Ok(false);
+        }
+        self.write(|connection| {
+            let mut statement = connection.prepare(schema::GIVE_BACK_PAGES)?;
+            let mut pages = statement.query([])?;
+            while pages.next()?.is_some() {}
             Ok(())
         })?;
-        who.rollbacks = self.rollbacks;
-        Ok(())
-    }
-
-    /// Shrinks the database once more of it is free than used.
-    fn give_back(&mut self) -> Result<(), StoreError> {
-        if self.read(is_mostly_free)? { self.write(give_back_pages) } else { Ok(()) }
+        self.read(is_mostly_free)
     }
 }
 
-fn known_node(connection: &Connection) -> rusqlite::Result<Option<(i64, Id)>> {
+/// How many rows of a node that has left are deleted at once.
+const SWEPT_AT_ONCE: i64 = 200;
+
+fn known_node(connection: &Connection) -> rusqlite::Result<Option<Known>> {
     let mut statement = connection.prepare(schema::NODES)?;
     let mut rows = statement.query([])?;
-    rows.next()?.map(|row| Ok((row.get(0)?, Id::new(row.get(1)?)))).transpose()
+    let known = |row: &rusqlite::Row<'_>| {
+        Ok(Known { number: row.get(0)?, id: Id::new(row.get(1)?), run: row.get(2)? })
+    };
+    rows.next()?.map(known).transpose()
 }
 
 fn is_mostly_free(connection: &Connection) -> rusqlite::Result<bool> {
     let number = |query| connection.query_row(query, [], |row| row.get::<_, i64>(0));
     Ok(number(schema::FREE_PAGES)? > number(schema::PAGES)? / 2)
-}
-
-/// Shrinks the database by one share of its free pages, if most of it is free.
-fn give_back_pages(connection: &Connection) -> rusqlite::Result<()> {
-    if is_mostly_free(connection)? {
-        let mut statement = connection.prepare(schema::GIVE_BACK_PAGES)?;
-        let mut pages = statement.query([])?;
-        while pages.next()?.is_some() {}
-    }
-    Ok(())
 }

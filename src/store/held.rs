@@ -1,10 +1,12 @@
 //! What a node holds, for telling others of it: keys, digests and times, without the values.
 
-use rusqlite::params;
+use rusqlite::{Row, params};
 
+use super::clock::Moment;
 use super::database::Database;
 use super::resident::Resident;
 use super::schema;
+use super::values::MAX_ROWS;
 use crate::error::StoreError;
 use crate::id::Id;
 use crate::time::UnixTime;
@@ -23,8 +25,9 @@ impl Database {
         })
     }
 
-    /// Digests and times of the values of a key that were stored after `stored_after`, no
-    /// more than `at_most`, from the digest `start` on and then round.
+    /// Digests of the values of a key that expire later than `ends_after`, and when they
+    /// do, no more than `at_most`, from the digest `start` on and then round. Of a great many
+    /// only some are looked at.
     ///
     /// # Errors
     ///
@@ -33,42 +36,49 @@ impl Database {
         &mut self,
         who: &mut Resident,
         key: &Id,
-        stored_after: UnixTime,
+        (at, ends_after): (&Moment, UnixTime),
         start: &Id,
         at_most: usize,
     ) -> Result<Vec<(Id, UnixTime)>, StoreError> {
-        self.settle(who)?;
+        self.settle(who);
         let mut held = Vec::new();
         if !who.has(key) {
             return Ok(held);
         }
         self.read(|connection| {
+            let mut room = MAX_ROWS;
             for part in [schema::HELD_FROM, schema::HELD_BEFORE] {
                 let mut statement = connection.prepare(part)?;
-                let room = (at_most - held.len()) as u64;
-                let of = params![who.number, key.as_bytes(), start.as_bytes(), stored_after.0, room as i64];
-                let mut rows = statement.query(of)?;
-                while let Some(row) = rows.next()? {
-                    held.push((Id::new(row.get(0)?), UnixTime(row.get(1)?)));
+                let mut rows =
+                    statement.query(params![who.number, key.as_bytes(), start.as_bytes(), room])?;
+                while held.len() < at_most
+                    && let Some(row) = rows.next()?
+                {
+                    room -= 1;
+                    let end = at.end(row.get(1)?, UnixTime(row.get(2)?));
+                    if end > ends_after {
+                        held.push((Id::new(row.get(0)?), end));
+                    }
                 }
             }
             Ok(held)
         })
     }
 
-    /// When values of a key were stored: for each range of digests, least and greatest, when
-    /// one in it was; `None` where there is none.
+    /// When values of a key expire: for each range of digests, least and greatest, when
+    /// one in it does; `None` where there is none.
     ///
     /// # Errors
     ///
     /// When SQLite fails; everything since the last commit is then undone.
-    pub fn times(
+    pub fn ends(
         &mut self,
         who: &mut Resident,
         key: &Id,
+        at: &Moment,
         digests: impl Iterator<Item = (Id, Id)>,
     ) -> Result<Vec<Option<UnixTime>>, StoreError> {
-        self.settle(who)?;
+        self.settle(who);
         if !who.has(key) {
             return Ok(digests.map(|_| None).collect());
         }
@@ -78,13 +88,14 @@ impl Database {
                 .map(|(least, greatest)| {
                     let of = params![who.number, key.as_bytes(), least.as_bytes(), greatest.as_bytes()];
                     let mut rows = statement.query(of)?;
-                    rows.next()?.map(|row| row.get(0).map(UnixTime)).transpose()
+                    let end = |row: &Row<'_>| Ok(at.end(row.get(0)?, UnixTime(row.get(1)?)));
+                    rows.next()?.map(end).transpose()
                 })
                 .collect()
         })
     }
 
-    /// A value and when it was stored, if it is there.
+    /// A value and when it expires, if it is there.
     ///
     /// # Errors
     ///
@@ -93,16 +104,18 @@ impl Database {
         &mut self,
         who: &mut Resident,
         key: &Id,
+        at: &Moment,
         digest: &Id,
     ) -> Result<Option<(Vec<u8>, UnixTime)>, StoreError> {
-        self.settle(who)?;
+        self.settle(who);
         if !who.has(key) {
             return Ok(None);
         }
         self.read(|connection| {
             let mut statement = connection.prepare(schema::VALUE)?;
             let mut rows = statement.query(params![who.number, key.as_bytes(), digest.as_bytes()])?;
-            rows.next()?.map(|row| Ok((row.get(0)?, UnixTime(row.get(1)?)))).transpose()
+            let value = |row: &Row<'_>| Ok((row.get(0)?, at.end(row.get(1)?, UnixTime(row.get(2)?))));
+            rows.next()?.map(value).transpose()
         })
     }
 }

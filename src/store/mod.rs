@@ -21,17 +21,27 @@
 //! Whoever answers others commits before the answers go out.
 //!
 //! An error from any of them undoes **everything** since the last commit, of all
-//! nodes of that database. Residents notice by themselves and count anew.
+//! nodes of that database. Residents notice by themselves, and take back what they had counted.
 
+mod clock;
+mod contacts;
 mod database;
 mod fault;
 mod held;
+mod lock;
+mod migration;
 mod opening;
 mod published;
+mod refusal;
 mod resident;
 mod schema;
+mod senders;
+mod values;
 
+pub use clock::{Moment, SavedClock, ValueClock};
 pub use database::Database;
 pub use published::Published;
+pub use refusal::Refusal;
 pub use resident::{Limits, Put, Resident, VALUE_OVERHEAD};
 pub use schema::QUERIES;
+pub use values::{Expired, NewValue};

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Row};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, Row};
 use sha1::{Digest, Sha1};
 
-use super::fault::{address, damage, fault};
-use super::schema;
+use super::fault::{address, damage, damaged, failed, fault, locate};
+use super::lock::Lock;
+use super::values::{block_of, distance};
+use super::{migration, schema};
 use crate::config::Durability;
 use crate::error::StoreError;
-use crate::id::ID_BYTES;
+use crate::id::{ID_BYTES, Id};
 
 /// A new database in memory.
 pub(super) fn in_memory() -> Result<Connection, StoreError> {
@@ -24,18 +26,35 @@ pub(super) fn in_memory() -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// The database in the file `path`, locked; a new one if there is no such file
-/// or an empty one.
-pub(super) fn file(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
-    if path.exists() && !path.is_file() {
-        return Err(StoreError::Sqlite(format!("{} is not a file", path.display())));
+/// The database in the file `path`, and its lock; a new one if there is no such file
+/// or an empty one. `lifetime`: of values that an older version has stored.
+pub(super) fn file(
+    path: &Path,
+    durability: Durability,
+    lifetime: Duration,
+) -> Result<(Connection, Lock), StoreError> {
+    if path.as_os_str().is_empty() || path.exists() && !path.is_file() {
+        return Err(StoreError::NotAFile(path.to_owned()));
     }
+    let lock = Lock::take(path).map_err(|error| locate(error, path))?;
+    let connection = locked(path, durability, lifetime).map_err(|error| match locate(error, path) {
+        // No node has it open: another program writes, or reads what is no log yet.
+        StoreError::Busy(path) => StoreError::InUse(path),
+        StoreError::Denied(path) if path.metadata().is_ok_and(|file| file.permissions().readonly()) => {
+            StoreError::ReadOnly(path)
+        }
+        error => error,
+    })?;
+    Ok((connection, lock))
+}
+
+fn locked(path: &Path, durability: Durability, lifetime: Duration) -> Result<Connection, StoreError> {
     refuse_foreign(path)?;
     let log_is_there = length(&log_of(path)) > 0;
     let connection = connect(path, "", OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     // SQLite makes do with reading when it may not write.
     if connection.is_readonly(MAIN_DB).map_err(fault)? {
-        return Err(StoreError::Sqlite(format!("{} is read-only", path.display())));
+        return Err(StoreError::ReadOnly(path.to_owned()));
     }
     // Until the file is known to be ours, closing it must not touch it.
     keep_log_on_close(&connection, log_is_there)?;
@@ -43,26 +62,23 @@ pub(super) fn file(path: &Path, durability: Durability) -> Result<Connection, St
     connection.execute_batch(schema::FILE_CONNECTION).map_err(damage)?;
     let empty = is_empty(&connection)?;
     if connection.is_readonly(MAIN_DB).map_err(fault)? {
-        return Err(StoreError::Damaged("its format is one that SQLite only reads".to_owned()));
+        return Err(damaged("its format is one that SQLite only reads"));
     }
-    let lock = if empty { schema::NEW_FILE } else { schema::LOCK_FILE };
-    connection.execute_batch(lock).map_err(damage)?;
-    // What was empty still is: the lock for reading was kept since.
-    if empty {
+    let begin = if empty { schema::NEW_FILE } else { schema::BEGIN };
+    connection.execute_batch(begin).map_err(damage)?;
+    // Some other program may have written to it meanwhile.
+    if empty && answer::<i64>(&connection, schema::ALL_OBJECTS)? == 0 {
         create(&connection)?;
     } else {
-        check(&connection)?;
+        check(&connection, lifetime)?;
     }
     connection.execute_batch(schema::COMMIT).map_err(fault)?;
     let mode: String = answer(&connection, schema::WRITE_AHEAD)?;
     if mode != "wal" {
-        return Err(StoreError::Sqlite(format!(
-            "no write-ahead log can be kept beside {} (only: {mode})",
-            path.display()
-        )));
+        return Err(failed(format!("no write-ahead log can be kept beside it (only: {mode})")));
     }
     connection.execute_batch(schema::LOG_BOUNDS).map_err(fault)?;
-    if durability == Durability::System {
+    if durability == Durability::Program {
         connection.execute_batch(schema::LESS_DURABLE).map_err(fault)?;
     }
     keep_log_on_close(&connection, false)?;
@@ -77,7 +93,7 @@ fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     if length(path) < schema::SHORTEST {
-        return Err(StoreError::Damaged("it is too short".to_owned()));
+        return Err(damaged("it is too short"));
     }
     let connection = connect(path, "?immutable=1", OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     // Of a program that was killed while it copied the log, the file may be shorter than its first
@@ -127,17 +143,15 @@ fn uri(path: &Path) -> String {
     uri
 }
 
-/// SQLite's own words leave out which file and why.
+/// SQLite's own words leave out why.
 fn cannot_open(path: &Path, error: rusqlite::Error) -> StoreError {
-    if error.sqlite_error_code() != Some(ErrorCode::CannotOpen) {
-        return fault(error);
-    }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let why = match directory {
-        Some(directory) if !directory.is_dir() => "its directory does not exist, or may not be entered",
-        _ => "it may not be read and written, or it may not be made",
-    };
-    StoreError::Sqlite(format!("cannot open {}: {why}", path.display()))
+    match fault(error) {
+        StoreError::Denied(path) if directory.is_some_and(|directory| !directory.is_dir()) => {
+            StoreError::NoDirectory(path)
+        }
+        error => error,
+    }
 }
 
 fn harden(connection: &Connection) -> Result<(), StoreError> {
@@ -174,108 +188,125 @@ fn create(connection: &Connection) -> Result<(), StoreError> {
 }
 
 /// Whether the database is ours, of our version, and sound to the last row.
-fn check(connection: &Connection) -> Result<(), StoreError> {
+fn check(connection: &Connection, lifetime: Duration) -> Result<(), StoreError> {
     check_mark(connection)?;
     let version = answer(connection, schema::GET_VERSION)?;
     if version > schema::VERSION {
-        return Err(StoreError::TooNew(version));
+        return Err(StoreError::TooNew { path: PathBuf::new(), version });
     }
     if version < schema::OLDEST {
-        return Err(StoreError::Damaged(format!("there never was a schema {version}")));
+        return Err(damaged(format!("there never was a schema {version}")));
     }
-    let up_to_date = version == schema::VERSION;
-    check_schema(connection, if up_to_date { &schema::TABLES } else { old_tables() })?;
+    check_schema(connection, tables_of(version))?;
     let verdict: String = answer(connection, schema::CHECK_INTEGRITY)?;
     if verdict != "ok" {
-        return Err(StoreError::Damaged(verdict));
+        return Err(damaged(verdict));
     }
-    check_rows(connection, up_to_date)?;
     // Only what has turned out to be sound is changed.
-    if up_to_date { Ok(()) } else { bring_up_to_date(connection) }
-}
-
-fn old_tables() -> &'static [&'static str] {
-    &schema::TABLES[..schema::TABLES_OF_VERSION_1]
-}
-
-/// Gives a database of version 1 what is new since then, in the transaction that is open.
-fn bring_up_to_date(connection: &Connection) -> Result<(), StoreError> {
-    for table in &schema::TABLES[schema::TABLES_OF_VERSION_1..] {
-        connection.execute_batch(table).map_err(fault)?;
+    if version < schema::VERSION {
+        migration::check_rows(connection, version)?;
+        migration::bring_up_to_date(connection, version, lifetime)?;
     }
-    connection.execute_batch(&format!("PRAGMA user_version = {}", schema::VERSION)).map_err(fault)
+    check_rows(connection)
+}
+
+fn tables_of(version: i64) -> &'static [&'static str] {
+    match version {
+        1 => schema::TABLES_OF_VERSION_2.split_last().map_or(&[], |(_, tables)| tables),
+        2 => &schema::TABLES_OF_VERSION_2,
+        _ => &schema::TABLES,
+    }
 }
 
 fn check_mark(connection: &Connection) -> Result<(), StoreError> {
     let mark: i64 = answer(connection, schema::GET_APPLICATION_ID)?;
-    if mark == schema::APPLICATION_ID { Ok(()) } else { Err(StoreError::Foreign) }
+    if mark == schema::APPLICATION_ID { Ok(()) } else { Err(StoreError::Foreign(PathBuf::new())) }
 }
 
 fn check_schema(connection: &Connection, tables: &[&str]) -> Result<(), StoreError> {
-    let mut found = 0;
+    let (mut found, mut wrong) = (0, None);
     each(connection, schema::OBJECTS, |row| {
         let (kind, name, sql): (String, String, Option<String>) = (row.get(0)?, row.get(1)?, row.get(2)?);
         if !sql.is_some_and(|sql| tables.contains(&sql.as_str())) {
-            return Ok(Some(format!("the {kind} `{name}` is not as this version makes it")));
+            wrong.get_or_insert(format!("the {kind} `{name}` is not as it should be"));
         }
         found += 1;
         Ok(None)
     })?;
-    if found == tables.len() {
-        Ok(())
-    } else {
-        Err(StoreError::Damaged("a table or an index is missing".to_owned()))
+    if let Some(wrong) = wrong {
+        return Err(damaged(wrong));
     }
+    if found == tables.len() { Ok(()) } else { Err(damaged("a table or an index is missing")) }
 }
 
 /// What `integrity_check` cannot know: one node per file, no rows of others,
-/// values that match their digests, hosts that are addresses.
-fn check_rows(connection: &Connection, up_to_date: bool) -> Result<(), StoreError> {
-    let mut numbers = Vec::new();
+/// values that match their digests, hosts that are addresses, and what follows from them.
+fn check_rows(connection: &Connection) -> Result<(), StoreError> {
+    let mut nodes = Vec::new();
     each(connection, schema::NODES, |row| {
-        numbers.push(row.get::<_, i64>(0)?);
+        nodes.push((row.get::<_, i64>(0)?, Id::new(row.get(1)?), row.get::<_, i64>(2)?));
         Ok(None)
     })?;
-    let node = match numbers[..] {
+    let node = match nodes[..] {
         [] => None,
         [node] => Some(node),
-        _ => return Err(StoreError::Damaged("there is more than one node in it".to_owned())),
+        _ => return Err(damaged("there is more than one node in it")),
     };
-    let value = |row: &Row<'_>| {
-        let digest: [u8; ID_BYTES] = row.get(1)?;
-        let value = row.get_ref(2)?.as_blob()?;
-        if node != Some(row.get(0)?) {
-            return Ok(Some("there is a value of no node in it".to_owned()));
+    let number = node.map(|(number, ..)| number);
+    each(connection, schema::ALL_VALUES, |row| {
+        let Some((_, id, run)) = node.filter(|_| row.get(0).is_ok_and(|of| number == Some(of))) else {
+            return Ok(Some("there is a value of no node in it"));
+        };
+        if !matches_digest(row)? {
+            return Ok(Some("a value does not match its digest"));
         }
-        if Sha1::digest(value)[..] != digest {
-            return Ok(Some("a value does not match its digest".to_owned()));
+        if row.get::<_, i64>(4)? > run {
+            return Ok(Some("a value was stored in a run to come"));
         }
-        Ok(None)
-    };
-    each(connection, schema::ALL_VALUES, value)?;
-    if up_to_date {
-        each(connection, schema::ALL_PUBLISHED, value)?;
+        let sender: Option<String> = row.get(5)?;
+        let sender = sender.as_deref().map(address).transpose()?;
+        let block = row.get::<_, Option<i64>>(6)?;
+        if block.is_some() && block != sender.map(block_of) {
+            return Ok(Some("a value is not of the block that it is said to be of"));
+        }
+        let is_so_far = row.get::<_, i64>(7)? == distance(&id, &Id::new(row.get(3)?));
+        Ok((!is_so_far).then_some("a value is not as far away as it is said to be"))
+    })?;
+    each(connection, schema::ALL_PUBLISHED, |row| published_fault(row, number))?;
+    each(connection, schema::ALL_CONTACTS, |row| contact_fault(row, number))
+}
+
+/// What is wrong with a row of `published`, or with one of an older `value`.
+pub(super) fn published_fault(row: &Row<'_>, node: Option<i64>) -> rusqlite::Result<Option<&'static str>> {
+    if node != Some(row.get(0)?) {
+        return Ok(Some("there is a value of no node in it"));
     }
-    each(connection, schema::ALL_CONTACTS, |row| {
-        if node != Some(row.get(0)?) {
-            return Ok(Some("there is a contact of no node in it".to_owned()));
-        }
-        address(&row.get::<_, String>(1)?)?;
-        Ok(None)
-    })
+    Ok((!matches_digest(row)?).then_some("a value does not match its digest"))
+}
+
+pub(super) fn contact_fault(row: &Row<'_>, node: Option<i64>) -> rusqlite::Result<Option<&'static str>> {
+    if node != Some(row.get(0)?) {
+        return Ok(Some("there is a contact of no node in it"));
+    }
+    address(&row.get::<_, String>(1)?).map(|_| None)
+}
+
+fn matches_digest(row: &Row<'_>) -> rusqlite::Result<bool> {
+    let digest: [u8; ID_BYTES] = row.get(1)?;
+    Ok(Sha1::digest(row.get_ref(2)?.as_blob()?)[..] == digest)
 }
 
 /// Runs over the rows of a query until one is found faulty.
-fn each(
+pub(super) fn each(
     connection: &Connection,
     query: &str,
-    mut faulty: impl FnMut(&Row<'_>) -> rusqlite::Result<Option<String>>,
+    mut faulty: impl FnMut(&Row<'_>) -> rusqlite::Result<Option<&'static str>>,
 ) -> Result<(), StoreError> {
     let mut statement = connection.prepare(query).map_err(damage)?;
     let mut rows = statement.query([]).map_err(damage)?;
     while let Some(row) = rows.next().map_err(damage)? {
         if let Some(what) = faulty(row).map_err(damage)? {
-            return Err(StoreError::Damaged(what));
+            return Err(damaged(what));
         }
     }
     Ok(())

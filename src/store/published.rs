@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use super::database::Database;
-use super::resident::Resident;
+use super::resident::{Change, Resident};
 use super::schema;
 use crate::error::StoreError;
 use crate::id::Id;
@@ -32,7 +32,7 @@ impl Database {
         value: &[u8],
         now: UnixTime,
     ) -> Result<Published, StoreError> {
-        self.settle(who)?;
+        self.settle(who);
         let digest = Id::of(value);
         if let Some((number, _)) = self.find_published(who, key, &digest)? {
             self.published_again(number, now)?;
@@ -47,7 +47,7 @@ impl Database {
             connection.execute(schema::PUBLISH, row)?;
             Ok(connection.last_insert_rowid())
         })?;
-        who.add_published(length);
+        self.note(who, Change::Published(length));
         Ok(Published::Kept(number))
     }
 
@@ -71,12 +71,12 @@ impl Database {
         key: &Id,
         value: &[u8],
     ) -> Result<Option<i64>, StoreError> {
-        self.settle(who)?;
+        self.settle(who);
         let Some((number, length)) = self.find_published(who, key, &Id::of(value))? else {
             return Ok(None);
         };
         self.write(|connection| connection.execute(schema::WITHDRAW, [number]))?;
-        who.remove_published(length);
+        self.note(who, Change::Withdrawn(length));
         Ok(Some(number))
     }
 

@@ -2,24 +2,41 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 
-use crate::config::Config;
+use super::refusal::Refusal;
+use super::senders::Senders;
+use crate::config::{Config, WhenFull};
+use crate::contact::block;
 use crate::id::Id;
+use crate::time::UnixTime;
 
 /// What a value counts for beside its own length, in bytes: its row, the row's
-/// entries in two indices, and the key's counter here, measured and rounded up.
+/// entries in two indices, and the key's counters, measured and rounded up.
 /// Without it a flood of tiny values would take a hundred times the memory that
 /// the limit seems to allow.
 pub const VALUE_OVERHEAD: u64 = 192;
 
-/// How much a node may hold.
+/// How much a node may hold. All bytes are counted with [`VALUE_OVERHEAD`] for each value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Values under one key.
     pub max_values_per_key: usize,
-    /// Bytes in all, each value counted with [`VALUE_OVERHEAD`].
+    /// Bytes under one key.
+    pub max_bytes_per_key: u64,
+    /// Bytes in all.
     pub max_stored_bytes: u64,
-    /// Bytes in all of what the owner stored and the node renews, counted so, too.
+    /// Values in all.
+    pub max_stored_values: u64,
+    /// Bytes from one address.
+    pub max_bytes_per_address: u64,
+    /// Bytes from one block of addresses.
+    pub max_bytes_per_block: u64,
+    /// Whether that goes for loopback addresses, too.
+    pub limit_loopback: bool,
+    /// What becomes of one more value when there are as many as there may be.
+    pub when_full: WhenFull,
+    /// Bytes in all of what the owner stored and the node renews.
     pub max_renewed_bytes: u64,
 }
 
@@ -27,64 +44,125 @@ impl From<&Config> for Limits {
     fn from(config: &Config) -> Self {
         Limits {
             max_values_per_key: config.max_values_per_key,
+            max_bytes_per_key: config.max_bytes_per_key,
             max_stored_bytes: config.max_stored_bytes,
+            max_stored_values: config.max_stored_values,
+            max_bytes_per_address: config.max_bytes_per_address,
+            max_bytes_per_block: config.max_bytes_per_block,
+            limit_loopback: config.limit_loopback,
+            when_full: config.when_full,
             max_renewed_bytes: config.max_renewed_bytes,
         }
     }
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Limits::from(&Config::default())
+    }
+}
+
 /// What became of a value that was to be stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Put {
     /// It is new, and stored.
     Added,
     /// It was there already; its time is now the later of the two.
     Renewed,
-    /// Refused: the key has as many values as a key may have.
-    KeyFull,
-    /// Refused: the node holds as many bytes as it may.
-    StoreFull,
+    /// It is not stored.
+    Refused(Refusal),
+}
+
+/// A value that is counted: its key, its length, and who stored it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub key: Id,
+    pub length: u64,
+    pub sender: Option<IpAddr>,
+}
+
+/// What is done to the totals, for taking it back when the writes are undone.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change {
+    Added(Counted),
+    Removed(Counted),
+    Published(u64),
+    Withdrawn(u64),
+}
+
+/// How many values a key has, and their bytes in halves: so an entry takes 32 bytes, not 40.
+#[derive(Clone, Copy, Debug, Default)]
+struct UnderKey {
+    count: u32,
+    bytes: [u32; 2],
+}
+
+impl UnderKey {
+    fn bytes(self) -> u64 {
+        u64::from(self.bytes[1]) << 32 | u64::from(self.bytes[0])
+    }
+
+    fn set_bytes(&mut self, bytes: u64) {
+        self.bytes = [bytes as u32, (bytes >> 32) as u32];
+    }
 }
 
 /// One node's place in a [`Database`](super::Database), and what it must know of
 /// its values without asking. Belongs to the node; works with the database that
-/// made it and with no other. About 150 bytes, and 30 to 60 for each key that
-/// has values.
+/// made it and with no other. About 220 bytes, 40 to 70 for each key that
+/// has values, and 70 to 140 for each address that has stored any.
 #[derive(Debug)]
 pub struct Resident {
     /// The node's row.
     pub(super) number: i64,
     id: Id,
-    limits: Limits,
+    pub(super) limits: Limits,
     /// Which of the database's rollbacks the totals already account for.
     pub(super) rollbacks: u64,
+    /// The number of this run.
+    pub(super) run: i64,
+    /// When a value was last stored, as of the start.
+    pub(super) newest: i64,
     values: u64,
     bytes: u64,
     /// Of what the owner stored, how many values, and their bytes.
     published: u64,
     published_bytes: u64,
-    /// How many values each key has; keys without any are not in it.
-    keys: HashMap<Id, u32>,
+    /// How many values made room for others.
+    pub(super) displaced: u64,
+    /// What each key has; keys without any values are not in it.
+    keys: HashMap<Id, UnderKey>,
+    /// Who stored how much; nothing while nobody has.
+    senders: Option<Box<Senders>>,
 }
 
 impl Resident {
-    pub(super) fn new(number: i64, id: Id, limits: Limits, rollbacks: u64) -> Self {
+    pub(super) fn new(number: i64, id: Id, run: i64, limits: Limits, rollbacks: u64) -> Self {
         Resident {
             number,
             id,
             limits,
             rollbacks,
+            run,
+            newest: i64::MIN,
             values: 0,
             bytes: 0,
             published: 0,
             published_bytes: 0,
+            displaced: 0,
             keys: HashMap::new(),
+            senders: None,
         }
     }
 
     /// The node's id.
     pub fn id(&self) -> Id {
         self.id
+    }
+
+    /// The number of this run, and when a value was last stored before it.
+    pub fn run(&self) -> (i64, UnixTime) {
+        (self.run, UnixTime(self.newest))
     }
 
     /// How many values the node holds, expired ones that were not deleted yet
@@ -103,6 +181,16 @@ impl Resident {
         self.bytes
     }
 
+    /// How many bytes the address holds, and how many its block.
+    pub fn bytes_from(&self, sender: IpAddr) -> (u64, u64) {
+        self.senders.as_ref().map_or((0, 0), |senders| senders.held(sender))
+    }
+
+    /// How many values made room for others since the node was started.
+    pub fn displaced(&self) -> u64 {
+        self.displaced
+    }
+
     /// How many values are renewed.
     pub fn published(&self) -> u64 {
         self.published
@@ -110,12 +198,15 @@ impl Resident {
 
     /// How many values the key has, expired ones that were not deleted yet included.
     pub fn values_of(&self, key: &Id) -> usize {
-        self.keys.get(key).map_or(0, |&count| count as usize)
+        self.keys.get(key).map_or(0, |under_key| under_key.count as usize)
     }
 
-    /// Whether the key has room for one more value of `length` bytes.
-    pub fn has_room(&self, key: &Id, length: usize) -> bool {
-        self.refusal(key, length as u64).is_none()
+    /// Whether one more value of `length` bytes from there would be taken. (A store that makes
+    /// room may refuse it all the same.)
+    pub fn has_room(&self, key: &Id, length: usize, sender: Option<IpAddr>) -> bool {
+        let length = length as u64;
+        self.refusal(key, length, sender).is_none()
+            && (self.limits.when_full == WhenFull::MakeRoom || !self.is_full_for(length))
     }
 
     /// Whether one more value of that length can be renewed.
@@ -123,56 +214,119 @@ impl Resident {
         self.published_bytes.saturating_add(charge(length)) <= self.limits.max_renewed_bytes
     }
 
-    /// Counts a value that is renewed from now on.
-    pub(super) fn add_published(&mut self, length: u64) {
-        self.published = self.published.saturating_add(1);
-        self.published_bytes = self.published_bytes.saturating_add(charge(length));
-    }
-
-    /// Counts a value that is renewed no more.
-    pub(super) fn remove_published(&mut self, length: u64) {
-        self.published = self.published.saturating_sub(1);
-        self.published_bytes = self.published_bytes.saturating_sub(charge(length));
-    }
-
     /// Whether the key has any value, expired or not.
     pub(super) fn has(&self, key: &Id) -> bool {
         self.keys.contains_key(key)
     }
 
-    /// Why there is no room for one more value of that length, if there is none.
-    pub(super) fn refusal(&self, key: &Id, length: u64) -> Option<Put> {
-        let under_key = self.keys.get(key).copied().unwrap_or(0);
+    /// By how many bytes, and how many values, one more of that length would be too much.
+    pub(super) fn excess(&self, length: u64) -> (u64, u64) {
+        let bytes = self.bytes.saturating_add(charge(length));
+        let values = self.values.saturating_add(1);
+        let Limits { max_stored_bytes, max_stored_values, .. } = self.limits;
+        (bytes.saturating_sub(max_stored_bytes), values.saturating_sub(max_stored_values))
+    }
+
+    /// Whether one more of that length would be too much.
+    pub(super) fn is_full_for(&self, length: u64) -> bool {
+        self.excess(length) != (0, 0)
+    }
+
+    /// Why one more value of that length is refused, however much room there is in all.
+    pub(super) fn refusal(&self, key: &Id, length: u64, sender: Option<IpAddr>) -> Option<Refusal> {
+        let Limits { max_values_per_key, max_bytes_per_key, limit_loopback, .. } = self.limits;
+        let charge = charge(length);
+        let under_key = self.keys.get(key).copied().unwrap_or_default();
         // The counter is 32 bits wide, so that is a limit too.
-        let most = u32::try_from(self.limits.max_values_per_key).unwrap_or(u32::MAX);
-        if under_key >= most {
-            Some(Put::KeyFull)
-        } else if self.bytes.saturating_add(charge(length)) > self.limits.max_stored_bytes {
-            Some(Put::StoreFull)
-        } else {
-            None
+        if under_key.count >= u32::try_from(max_values_per_key).unwrap_or(u32::MAX) {
+            return Some(Refusal::KeyValues { limit: max_values_per_key });
+        }
+        if under_key.bytes().saturating_add(charge) > max_bytes_per_key {
+            return Some(Refusal::KeyBytes { limit: max_bytes_per_key });
+        }
+        let sender = sender.filter(|sender| limit_loopback || !sender.to_canonical().is_loopback())?;
+        let (of_address, of_block) = self.bytes_from(sender);
+        if of_address.saturating_add(charge) > self.limits.max_bytes_per_address {
+            return Some(Refusal::AddressBytes { limit: self.limits.max_bytes_per_address });
+        }
+        if of_block.saturating_add(charge) > self.limits.max_bytes_per_block {
+            return Some(Refusal::BlockBytes { limit: self.limits.max_bytes_per_block });
+        }
+        None
+    }
+
+    /// Blocks of addresses and what they hold, from that which holds most on.
+    pub(super) fn blocks_by_size(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.senders.iter().flat_map(|senders| senders.largest())
+    }
+
+    /// What the block of an address holds.
+    pub(super) fn of_block(&self, sender: IpAddr) -> u64 {
+        self.senders.as_ref().map_or(0, |senders| senders.of_block(block(sender)))
+    }
+
+    /// Follows a change.
+    pub(super) fn follow(&mut self, change: &Change) {
+        match change {
+            Change::Added(value) => self.add(value),
+            Change::Removed(value) => self.remove(value),
+            Change::Published(length) => self.add_published(*length),
+            Change::Withdrawn(length) => self.remove_published(*length),
         }
     }
 
-    /// Counts a value that is now there.
-    pub(super) fn add(&mut self, key: Id, length: u64) {
-        let under_key = self.keys.entry(key).or_insert(0);
-        *under_key = under_key.saturating_add(1);
-        self.values = self.values.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(charge(length));
+    /// Takes a change back.
+    pub(super) fn undo(&mut self, change: &Change) {
+        match change {
+            Change::Added(value) => self.remove(value),
+            Change::Removed(value) => self.add(value),
+            Change::Published(length) => self.remove_published(*length),
+            Change::Withdrawn(length) => self.add_published(*length),
+        }
     }
 
-    /// Counts a value that is there no more.
-    pub(super) fn remove(&mut self, key: Id, length: u64) {
-        if let Entry::Occupied(mut under_key) = self.keys.entry(key) {
-            if *under_key.get() > 1 {
-                *under_key.get_mut() -= 1;
+    fn add_published(&mut self, length: u64) {
+        self.published = self.published.saturating_add(1);
+        self.published_bytes = self.published_bytes.saturating_add(charge(length));
+    }
+
+    fn remove_published(&mut self, length: u64) {
+        self.published = self.published.saturating_sub(1);
+        self.published_bytes = self.published_bytes.saturating_sub(charge(length));
+    }
+
+    fn add(&mut self, value: &Counted) {
+        let bytes = charge(value.length);
+        let under_key = self.keys.entry(value.key).or_default();
+        under_key.count = under_key.count.saturating_add(1);
+        under_key.set_bytes(under_key.bytes().saturating_add(bytes));
+        self.values = self.values.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+        if let Some(sender) = value.sender {
+            let makes_room = self.limits.when_full == WhenFull::MakeRoom;
+            self.senders.get_or_insert_with(|| Box::new(Senders::new(makes_room))).add(sender, bytes);
+        }
+    }
+
+    fn remove(&mut self, value: &Counted) {
+        let bytes = charge(value.length);
+        if let Entry::Occupied(mut under_key) = self.keys.entry(value.key) {
+            let left = under_key.get_mut();
+            if left.count > 1 {
+                left.count -= 1;
+                left.set_bytes(left.bytes().saturating_sub(bytes));
             } else {
                 under_key.remove();
             }
         }
         self.values = self.values.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(charge(length));
+        self.bytes = self.bytes.saturating_sub(bytes);
+        if let (Some(sender), Some(senders)) = (value.sender, &mut self.senders) {
+            senders.remove(sender, bytes);
+            if senders.is_empty() {
+                self.senders = None;
+            }
+        }
     }
 
     /// Gives back memory that the keys do not need any more.
@@ -181,17 +335,9 @@ impl Resident {
             self.keys.shrink_to_fit();
         }
     }
-
-    /// Forgets all totals, for a new count.
-    pub(super) fn reset(&mut self) {
-        self.keys.clear();
-        self.values = 0;
-        self.bytes = 0;
-        self.published = 0;
-        self.published_bytes = 0;
-    }
 }
 
-fn charge(length: u64) -> u64 {
+/// What a value of that length counts for.
+pub(super) fn charge(length: u64) -> u64 {
     length.saturating_add(VALUE_OVERHEAD)
 }

@@ -2,10 +2,11 @@
 //! does not have them all.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::Keyed;
 use crate::config::Config;
+use crate::contact::block;
 
 /// As many times what strangers of a block may have, we may open to it.
 const OWN: usize = 4;
@@ -74,14 +75,5 @@ impl Blocks {
             }
             _ => 0,
         }
-    }
-}
-
-/// The block of an address: a /24 of IPv4, a /64 of IPv6, which is what one customer has.
-fn block(ip: IpAddr) -> u64 {
-    match ip.to_canonical() {
-        // Where the networks of IPv6 multicast are, from which nobody sends.
-        IpAddr::V4(ip) => 0xff00_0000_0000_0000 | u64::from(u32::from(ip) >> 8),
-        IpAddr::V6(ip) => (u128::from(ip) >> 64) as u64,
     }
 }

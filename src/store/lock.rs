@@ -1,0 +1,86 @@
+//! The lock that keeps a file for one node. SQLite's own would not: readers of the file are
+//! welcome.
+//!
+//! It is an advisory lock on an empty file beside the node's, `<path>-lock`. The node's file
+//! itself must not be opened for that, since closing it would give up SQLite's locks on it.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::fault::{failed, system_fault};
+use crate::error::StoreError;
+
+/// How often a lock is tried that others open and close at the same time.
+const TRIES: u32 = 100;
+
+/// Held for as long as the file is in use.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Locks the file at `path`, or says at once why not.
+    pub fn take(path: &Path) -> Result<Lock, StoreError> {
+        let mut name = real(path).into_os_string();
+        name.push("-lock");
+        let path = PathBuf::from(name);
+        for _ in 0..TRIES {
+            let mut options = File::options();
+            let file = options.read(true).write(true).create(true).truncate(false).open(&path);
+            let file = file.map_err(|error| system_fault(&error))?;
+            match file.try_lock() {
+                Ok(()) if is_at(&file, &path) => return Ok(Lock { file, path }),
+                // Whoever had it before has deleted it meanwhile: another one has its name.
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(PathBuf::new())),
+                Err(TryLockError::Error(error)) => {
+                    return Err(failed(format!(
+                        "it cannot be locked ({error}), and two nodes at once would harm it: \
+                         use a disk of this machine's"
+                    )));
+                }
+            }
+        }
+        Err(StoreError::InUse(PathBuf::new()))
+    }
+}
+
+impl Drop for Lock {
+    /// The file goes while it is locked. Who has opened it by then gets the lock next, sees
+    /// that it is gone, and makes another. A file that is not empty is somebody else's.
+    fn drop(&mut self) {
+        if cfg!(unix) && self.file.metadata().is_ok_and(|file| file.len() == 0) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The path without symbolic links: where SQLite keeps the log, and one for all ways there.
+fn real(path: &Path) -> PathBuf {
+    if !cfg!(unix) {
+        return path.to_owned();
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    path.canonicalize()
+        .or_else(|error| {
+            let directory = directory.unwrap_or(Path::new(".")).canonicalize()?;
+            path.file_name().map(|name| directory.join(name)).ok_or(error)
+        })
+        .unwrap_or_else(|_| path.to_owned())
+}
+
+/// Whether the file is the one at the path.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let of = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    file.metadata().is_ok_and(|file| path.metadata().is_ok_and(|other| of(file) == of(other)))
+}
+
+/// Where it is not deleted, it is.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}

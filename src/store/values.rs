@@ -1,0 +1,274 @@
+//! Values: storing them, giving them out, deleting them.
+
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+
+use rusqlite::{Row, params};
+
+use super::clock::Moment;
+use super::database::Database;
+use super::fault::address;
+use super::refusal::Refusal;
+use super::resident::{Change, Counted, Put, Resident, charge};
+use super::schema;
+use crate::config::WhenFull;
+use crate::contact::block;
+use crate::error::StoreError;
+use crate::id::Id;
+use crate::time::UnixTime;
+
+/// How many rows one question of a key looks at.
+pub(super) const MAX_ROWS: u32 = 2000;
+/// How many bytes of values are deleted at once: a long one has many pages.
+const EXPIRED_BYTES: u64 = 1 << 20;
+/// How many values that have expired make room for a new one.
+const EXPIRED_FOR_ONE: u32 = 20;
+/// How many values at the most make room for one.
+const DISPLACED_FOR_ONE: usize = 200;
+
+/// A value that is to be stored.
+#[derive(Clone, Copy, Debug)]
+pub struct NewValue<'a> {
+    /// Its key.
+    pub key: &'a Id,
+    /// Its bytes.
+    pub value: &'a [u8],
+    /// When it was published.
+    pub time: UnixTime,
+    /// When it expires, no sooner than that.
+    pub expires: UnixTime,
+    /// Who stores it; none: the node's owner.
+    pub sender: Option<IpAddr>,
+}
+
+/// What was deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// How many values.
+    pub deleted: u32,
+    /// Whether there is more to do.
+    pub more: bool,
+}
+
+/// A value that would make room.
+struct Victim {
+    number: i64,
+    counted: Counted,
+    distance: i64,
+    time: i64,
+}
+
+impl Database {
+    /// Stores a value. One that is there already
+    /// (by its SHA-1) only gets the later times, which needs no room.
+    ///
+    /// Values that have expired take up room until [`expire`](Self::expire)
+    /// deletes them, or until it is needed.
+    ///
+    /// # Errors
+    ///
+    /// When SQLite fails; everything since the last commit is then undone.
+    pub fn put(&mut self, who: &mut Resident, new: &NewValue<'_>, at: &Moment) -> Result<Put, StoreError> {
+        self.settle(who);
+        let digest = Id::of(new.value);
+        let (key, digest) = (new.key.as_bytes(), digest.as_bytes());
+        let (time, expires) = (new.time.0, new.expires.0.max(new.time.0));
+        if who.has(new.key) {
+            let (doubt, doubted) = at.doubt();
+            let row = params![who.number, key, digest, time, expires, who.run, doubt, doubted];
+            if self.write(|connection| connection.execute(schema::RENEW_VALUE, row))? > 0 {
+                return Ok(Put::Renewed);
+            }
+        }
+        let length = new.value.len() as u64;
+        if who.refusal(new.key, length, new.sender).is_some() || who.is_full_for(length) {
+            self.delete_expired(who, at.now, EXPIRED_FOR_ONE)?;
+        }
+        let mut refusal = who.refusal(new.key, length, new.sender);
+        if refusal.is_none() && who.is_full_for(length) {
+            refusal = match who.limits.when_full {
+                WhenFull::Refuse => Some(Refusal::Full),
+                WhenFull::MakeRoom => self.make_room(who, new)?,
+            };
+        }
+        if let Some(refusal) = refusal {
+            return Ok(Put::Refused(refusal));
+        }
+        let text = new.sender.map(|sender| sender.to_canonical().to_string());
+        let makes_room = who.limits.when_full == WhenFull::MakeRoom;
+        let block = new.sender.filter(|_| makes_room).map(block_of);
+        let far = distance(&who.id(), new.key);
+        let row = params![who.number, key, digest, time, expires, who.run, text, block, far, new.value];
+        self.write(|connection| connection.execute(schema::ADD_VALUE, row))?;
+        let added = Counted { key: *new.key, length, sender: new.sender };
+        self.note(who, Change::Added(added));
+        Ok(Put::Added)
+    }
+
+    /// Lets others make room for a value, or says why it is not stored; then nothing has.
+    fn make_room(&mut self, who: &mut Resident, new: &NewValue<'_>) -> Result<Option<Refusal>, StoreError> {
+        let length = new.value.len() as u64;
+        let own = new.sender.map(block);
+        let far = distance(&who.id(), new.key);
+        let (mut bytes, mut values) = who.excess(length);
+        if charge(length) > who.limits.max_stored_bytes || who.limits.max_stored_values == 0 {
+            return Ok(Some(Refusal::Full));
+        }
+        // Blocks as they would be with the new value: what they hold, less what of it goes.
+        let mut touched: Vec<(u64, u64, u32)> = Vec::new();
+        if let (Some(own), Some(sender)) = (own, new.sender) {
+            touched.push((own, who.of_block(sender).saturating_add(charge(length)), 0));
+        }
+        let mut victims: Vec<Victim> = Vec::new();
+        while bytes > 0 || values > 0 {
+            let other = who.blocks_by_size().find(|(block, _)| touched.iter().all(|(of, ..)| of != block));
+            touched.extend(other.map(|(block, held)| (block, held, 0)));
+            let Some(most) = touched.iter_mut().max_by_key(|(block, held, _)| (*held, *block)) else {
+                return Ok(Some(Refusal::Full));
+            };
+            let of_block = params![who.number, most.0 as i64, most.2];
+            let victim = self.read(|connection| {
+                let mut statement = connection.prepare(schema::VALUE_TO_GO)?;
+                let mut rows = statement.query(of_block)?;
+                rows.next()?.map(victim).transpose()
+            })?;
+            let is_own = own == Some(most.0);
+            let Some(victim) = victim else {
+                return Ok(Some(if is_own { Refusal::Displaced } else { Refusal::Full }));
+            };
+            if is_own && (far, victim.time) > (victim.distance, new.time.0) {
+                return Ok(Some(Refusal::Displaced));
+            }
+            let freed = charge(victim.counted.length);
+            (most.1, most.2) = (most.1.saturating_sub(freed), most.2 + 1);
+            (bytes, values) = (bytes.saturating_sub(freed), values.saturating_sub(1));
+            victims.push(victim);
+            if victims.len() > DISPLACED_FOR_ONE {
+                return Ok(Some(Refusal::Full));
+            }
+        }
+        self.delete(who, victims.iter().map(|victim| (victim.number, victim.counted)))?;
+        who.displaced = who.displaced.saturating_add(victims.len() as u64);
+        Ok(None)
+    }
+
+    /// Hands out the values of a key that have not expired, for as
+    /// long as `each` says to go on: a key may have far more than fits into one
+    /// message, and of a great many only some are looked at. They come in the order of their
+    /// SHA-1s, from that of `start` on
+    /// and then round: from a random start each has its turn. A key without
+    /// values costs a look into memory.
+    ///
+    /// # Errors
+    ///
+    /// When SQLite fails; everything since the last commit is then undone.
+    pub fn values(
+        &mut self,
+        who: &mut Resident,
+        key: &Id,
+        at: &Moment,
+        start: &Id,
+        mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.settle(who);
+        if !who.has(key) {
+            return Ok(());
+        }
+        self.read(|connection| {
+            let mut room = MAX_ROWS;
+            for part in [schema::VALUES_FROM, schema::VALUES_BEFORE] {
+                let mut statement = connection.prepare(part)?;
+                let mut rows =
+                    statement.query(params![who.number, key.as_bytes(), start.as_bytes(), room])?;
+                while let Some(row) = rows.next()? {
+                    room -= 1;
+                    let is_there = at.end(row.get(1)?, UnixTime(row.get(2)?)) > at.now;
+                    if is_there && each(row.get_ref(0)?.as_blob()?).is_break() {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Deletes values that expired at `now` or before by the node's clock, the first ones
+    /// first and no more than `at_most`, or fewer that are long, so that one turn of the loop
+    /// does not take long; and gives back a few pages, if most of them are free.
+    ///
+    /// # Errors
+    ///
+    /// When SQLite fails; everything since the last commit is then undone.
+    pub fn expire(&mut self, who: &mut Resident, now: UnixTime, at_most: u32) -> Result<Expired, StoreError> {
+        self.settle(who);
+        let mut expired = self.delete_expired(who, now, at_most)?;
+        expired.more |= self.give_back()?;
+        Ok(expired)
+    }
+
+    fn delete_expired(
+        &mut self,
+        who: &mut Resident,
+        now: UnixTime,
+        at_most: u32,
+    ) -> Result<Expired, StoreError> {
+        if who.values() == 0 {
+            return Ok(Expired::default());
+        }
+        let mut bytes = 0;
+        let expired = self.read(|connection| {
+            let mut statement = connection.prepare(schema::EXPIRED_VALUES)?;
+            let mut rows = statement.query(params![who.number, now.0, at_most])?;
+            let mut expired = Vec::new();
+            while bytes < EXPIRED_BYTES
+                && let Some(row) = rows.next()?
+            {
+                let counted = counted(row)?;
+                bytes += counted.length;
+                expired.push((row.get::<_, i64>(0)?, counted));
+            }
+            Ok(expired)
+        })?;
+        let deleted = expired.len() as u32;
+        if deleted > 0 {
+            self.delete(who, expired.into_iter())?;
+            who.shrink();
+        }
+        Ok(Expired { deleted, more: deleted > 0 && (deleted == at_most || bytes >= EXPIRED_BYTES) })
+    }
+
+    fn delete(
+        &mut self,
+        who: &mut Resident,
+        values: impl Iterator<Item = (i64, Counted)> + Clone,
+    ) -> Result<(), StoreError> {
+        self.write(|connection| {
+            let mut statement = connection.prepare(schema::DELETE_VALUE)?;
+            values.clone().try_for_each(|(number, _)| statement.execute([number]).map(drop))
+        })?;
+        values.for_each(|(_, counted)| self.note(who, Change::Removed(counted)));
+        Ok(())
+    }
+}
+
+/// Key, length and sender from the second column on.
+fn counted(row: &Row<'_>) -> rusqlite::Result<Counted> {
+    let sender = row.get_ref(3)?.as_str_or_null()?.map(address).transpose()?;
+    Ok(Counted { key: Id::new(row.get(1)?), length: row.get::<_, u32>(2)?.into(), sender })
+}
+
+fn victim(row: &Row<'_>) -> rusqlite::Result<Victim> {
+    Ok(Victim { number: row.get(0)?, counted: counted(row)?, distance: row.get(4)?, time: row.get(5)? })
+}
+
+/// The column for an address's block.
+pub(super) fn block_of(sender: IpAddr) -> i64 {
+    block(sender) as i64
+}
+
+/// The first 63 bits of the distance between two ids.
+pub(super) fn distance(one: &Id, other: &Id) -> i64 {
+    let (one, other) = (one.as_bytes().iter(), other.as_bytes().iter());
+    let far = one.zip(other).take(8).fold(0, |far, (a, b)| far << 8 | u64::from(a ^ b));
+    (far >> 1) as i64
+}
