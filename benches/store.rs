@@ -64,7 +64,7 @@ mod store {
     fn limits() -> Limits {
         Limits {
             max_values_per_key: 1 << 30,
-            max_bytes_per_key: 1 << 40,
+            max_bytes_per_key: 1 << 31,
             max_stored_bytes: 1 << 40,
             max_stored_values: 1 << 40,
             max_bytes_per_address: 1 << 40,
@@ -81,7 +81,7 @@ mod store {
     pub fn config(durability: Durability) -> Config {
         Config {
             max_values_per_key: 1 << 30,
-            max_bytes_per_key: 1 << 40,
+            max_bytes_per_key: 1 << 31,
             max_stored_bytes: 1 << 40,
             max_stored_values: 1 << 40,
             hand_on_interval: std::time::Duration::ZERO,
@@ -116,7 +116,9 @@ mod store {
                 bytes += value.len();
                 ControlFlow::Continue(())
             };
-            self.0.values(&mut self.1, &key, &UnixTime(i64::MIN).into(), &Id::new([0; 20]), each).expect("a get");
+            self.0
+                .values(&mut self.1, &key, &UnixTime(i64::MIN).into(), &Id::new([0; 20]), each)
+                .expect("a get");
             bytes
         }
     }
@@ -333,7 +335,8 @@ fn sqlite_rate(directory: &Path, synchronous: Option<&str>, span: Duration) -> f
             let connection = Connection::open_in_memory().expect("memory");
             connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").expect("a setting");
             let file = Connection::open(&model).expect("a file");
-            let mut objects = file.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL").expect("sql");
+            let mut objects =
+                file.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL").expect("sql");
             let objects = objects.query_map([], |row| row.get::<_, String>(0)).expect("a schema");
             objects.for_each(|sql| connection.execute_batch(&sql.expect("sql")).expect("a table"));
             connection

@@ -57,7 +57,7 @@ mod store {
     fn limits() -> Limits {
         Limits {
             max_values_per_key: 1 << 30,
-            max_bytes_per_key: 1 << 40,
+            max_bytes_per_key: 1 << 31,
             max_stored_bytes: 1 << 40,
             max_stored_values: 1 << 40,
             max_bytes_per_address: 1 << 40,
@@ -71,7 +71,7 @@ mod store {
         let config = Config {
             value_lifetime: LIFETIME,
             max_values_per_key: 1 << 30,
-            max_bytes_per_key: 1 << 40,
+            max_bytes_per_key: 1 << 31,
             max_stored_bytes: 1 << 40,
             max_stored_values: 1 << 40,
             // Values that have expired are deleted soon after the start.

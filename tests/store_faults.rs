@@ -46,7 +46,7 @@ mod store {
     fn limits() -> Limits {
         Limits {
             max_values_per_key: 1 << 30,
-            max_bytes_per_key: 1 << 40,
+            max_bytes_per_key: 1 << 31,
             max_stored_bytes: 1 << 40,
             max_stored_values: 1 << 40,
             max_bytes_per_address: 1 << 40,

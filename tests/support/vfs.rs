@@ -33,8 +33,7 @@ pub enum Call {
 }
 
 /// Those that change something.
-pub const WRITING: [Call; 6] =
-    [Call::Open, Call::Delete, Call::Write, Call::Truncate, Call::Sync, Call::Map];
+pub const WRITING: [Call; 6] = [Call::Open, Call::Delete, Call::Write, Call::Truncate, Call::Sync, Call::Map];
 /// Those that do not.
 pub const READING: [Call; 4] = [Call::Read, Call::Size, Call::Access, Call::Lock];
 
@@ -238,7 +237,13 @@ extern "C" fn device(file: *mut sqlite3_file) -> c_int {
     inner!(file, xDeviceCharacteristics)
 }
 
-extern "C" fn map(file: *mut sqlite3_file, n: c_int, size: c_int, extend: c_int, to: *mut *mut c_void) -> c_int {
+extern "C" fn map(
+    file: *mut sqlite3_file,
+    n: c_int,
+    size: c_int,
+    extend: c_int,
+    to: *mut *mut c_void,
+) -> c_int {
     // Only what extends the file writes.
     let failed = if extend != 0 { fails(Call::Map) } else { None };
     failed.unwrap_or_else(|| inner!(file, xShmMap, n, size, extend, to))
