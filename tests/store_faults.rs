@@ -248,7 +248,7 @@ fn directory() -> TempDir {
 type Contents = BTreeSet<(Id, Vec<u8>)>;
 
 /// What there should be.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 struct Model {
     /// With the time of each.
     values: BTreeMap<(Id, Vec<u8>), i64>,
@@ -329,8 +329,11 @@ impl Run<'_> {
     }
 
     fn keep(&mut self) {
-        self.kept = self.written.clone();
-        (self.certain, self.possible) = (self.kept.clone(), self.kept.clone());
+        // Where there was nothing to do, nothing may have been committed.
+        if self.written != self.kept {
+            self.kept = self.written.clone();
+            (self.certain, self.possible) = (self.kept.clone(), self.kept.clone());
+        }
     }
 
     fn note(&mut self, error: StoreError) {
@@ -369,7 +372,8 @@ impl Run<'_> {
         self.written = self.possible.clone();
         self.written.values.retain(|value, _| values.contains(value));
         self.written.published = published;
-        self.keep();
+        self.kept = self.written.clone();
+        (self.certain, self.possible) = (self.kept.clone(), self.kept.clone());
     }
 
     /// What a program finds that starts now, when this one was killed.
