@@ -285,7 +285,7 @@ fn a_node_comes_back_from_its_file() {
     b.join(HERE, a.local_addr().port()).unwrap();
     a.put(key, "value").unwrap();
     let in_use = Khashmir::with(HERE, 0, options(Some(file.clone())));
-    assert!(matches!(in_use, Err(StartError::Store(StoreError::InUse))), "{in_use:?}");
+    assert!(matches!(in_use, Err(StartError::Store(StoreError::InUse(_)))), "{in_use:?}");
     let id = b.id();
     drop(b);
     // Not closed, only dropped: whoever opens the file next waits for that.

@@ -294,7 +294,8 @@ fn nothing_that_a_message_may_hold_does_harm() {
 }
 
 fn in_file(path: &std::path::Path) -> NodeOptions {
-    NodeOptions { config: Arc::new(Config::default()), id: None, store: Some(path.to_owned()) }
+    let config = Config { max_bytes_per_key: 1 << 24, ..Config::default() };
+    NodeOptions { config: Arc::new(config), id: None, store: Some(path.to_owned()) }
 }
 
 /// A disk that fails between a value and the promise to keep it: everything since

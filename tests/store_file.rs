@@ -1,106 +1,17 @@
-//! The store's files: what stays in them, who may open them, and what happens
-//! to those that are damaged or somebody else's.
+//! The store's files: what stays in them, and who may use them at the same time.
+
+#[path = "support/store.rs"]
+mod support;
 
 use std::fs;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use khashmir::store::{Database, Expired, Limits, NewValue, Published, Put, Resident};
+use khashmir::store::{Database, Expired, Refusal};
 use khashmir::time::UnixTime;
-use khashmir::{Contact, Durability, Id, StoreError, WhenFull};
+use khashmir::{Durability, Id, StoreError};
 use rusqlite::Connection;
-use tempfile::TempDir;
-
-/// Where values are read from: the beginning.
-const FIRST: Id = Id::new([0; 20]);
-
-const LIMITS: Limits = Limits {
-    max_values_per_key: 1000,
-    max_bytes_per_key: u32::MAX as u64,
-    max_stored_bytes: 1 << 30,
-    max_stored_values: 1_000_000,
-    max_bytes_per_address: 1 << 30,
-    max_bytes_per_block: 1 << 30,
-    limit_loopback: false,
-    when_full: WhenFull::Refuse,
-    max_renewed_bytes: 1 << 20,
-};
-/// For how long values live, in seconds.
-const LIFE: i64 = 86_400;
-const FOREVER: UnixTime = UnixTime(i64::MIN);
-
-/// A directory for a test, and the path of a file in it.
-fn place() -> (TempDir, PathBuf) {
-    let directory = TempDir::new().expect("a directory");
-    let path = directory.path().join("node.db");
-    (directory, path)
-}
-
-fn open(path: &Path) -> Result<(Database, Resident), StoreError> {
-    let mut database = Database::open(path, Durability::Machine)?;
-    let who = database.move_in(None, Id::of(b"me"), LIMITS)?;
-    Ok((database, who))
-}
-
-/// Stores a value that lives for long.
-fn put(
-    database: &mut Database,
-    who: &mut Resident,
-    key: &Id,
-    value: &[u8],
-    time: UnixTime,
-) -> Result<Put, StoreError> {
-    let new = NewValue { key, value, time, expires: UnixTime(time.0 + LIFE), sender: None };
-    database.put(who, &new, &time.into())
-}
-
-fn value(number: u32) -> Vec<u8> {
-    let length = if number.is_multiple_of(50) { 9000 } else { number % 300 };
-    (0..length).map(|at| ((at + number) % 251) as u8).chain(number.to_be_bytes()).collect()
-}
-
-fn key(number: u32) -> Id {
-    Id::of(&[(number % 20) as u8])
-}
-
-fn contacts() -> Vec<Contact> {
-    let mut contacts: Vec<_> = (1..100u16)
-        .map(|n| Contact { id: Id::of(&n.to_be_bytes()), addr: ([10, 0, 0, 1], n).into() })
-        .collect();
-    contacts.sort_by_key(|contact| contact.id);
-    contacts
-}
-
-/// A file with 200 values under 20 keys and 99 contacts.
-fn filled() -> (TempDir, PathBuf) {
-    let (directory, path) = place();
-    let (mut database, mut who) = open(&path).expect("a new file");
-    for number in 0..200 {
-        let time = UnixTime(1_000_000 + i64::from(number));
-        put(&mut database, &mut who, &key(number), &value(number), time).expect("a put");
-    }
-    database.save_contacts(&who, contacts().into_iter().map(|contact| (contact, None))).expect("saved");
-    database.commit().expect("a commit");
-    (directory, path)
-}
-
-fn values(database: &mut Database, who: &mut Resident, key: &Id) -> Vec<Vec<u8>> {
-    let mut values = Vec::new();
-    let gathered = database.values(who, key, &FOREVER.into(), &FIRST, |value| {
-        values.push(value.to_vec());
-        ControlFlow::Continue(())
-    });
-    gathered.expect("a get");
-    values.sort();
-    values
-}
-
-/// Does something to a file as another program could.
-fn tamper(path: &Path, sql: &str) {
-    let connection = Connection::open(path).expect("a database");
-    connection.execute_batch(sql).expect(sql);
-}
+use support::*;
 
 #[test]
 fn everything_is_there_after_a_restart() {
@@ -217,7 +128,7 @@ fn a_file_shrinks_when_most_of_it_has_expired() {
     assert_eq!(who.values(), 100);
     drop((database, who));
     let size = fs::metadata(&path).expect("a file").len();
-    assert!(size < 1_200_000, "of 8 MB, 0.4 are left, in a file of {size} bytes");
+    assert!(size < 1_400_000, "of 8 MB, 0.4 are left, in a file of {size} bytes");
     assert_eq!(open(&path).expect("it is ours").1.values(), 100);
 }
 
@@ -255,108 +166,146 @@ fn open_as_another_process() {
     Database::open(Path::new(&path), Durability::Machine).expect("a free file");
 }
 
-#[test]
-fn a_reader_keeps_a_file_in_use() {
-    let (_directory, path) = filled();
-    tamper(&path, "PRAGMA journal_mode = DELETE");
-    let reader = Connection::open(&path).expect("a database");
-    reader.execute_batch("BEGIN; SELECT * FROM node").expect("reading");
-    assert_eq!(open(&path).err(), Some(StoreError::InUse(path.clone())));
-    drop(reader);
-    assert!(open(&path).is_ok());
-}
-
-#[test]
-fn no_name_is_special() {
-    let (directory, _) = place();
-    for name in [":memory:", "file:x?mode=memory", "100%41#?&=.db", "mit Lücke.db", "-", "~"] {
-        let path = directory.path().join(name);
-        drop(open(&path).expect(name));
-        assert!(path.is_file(), "{name}");
-        assert!(open(&path).is_ok(), "{name}");
-    }
-}
-
-#[test]
-fn an_empty_file_becomes_a_new_one() {
-    let (_directory, path) = place();
-    fs::write(&path, b"").expect("a file");
-    drop(open(&path).expect("it is new"));
-    assert_eq!(open(&path).expect("it is ours").1.id(), Id::of(b"me"));
-}
-
-#[test]
-fn what_cannot_be_opened_is_told_apart() {
-    let (directory, path) = filled();
-    let words = |path: &Path| match open(path) {
-        Err(StoreError::Sqlite(words)) => words,
-        other => panic!("{path:?}: {other:?}"),
-    };
-    let absent = directory.path().join("absent/node.db");
-    assert!(words(&absent).contains("its directory does not exist"), "{}", words(&absent));
-    assert!(words(directory.path()).contains("is not a file"));
-    assert!(words(&path.join("beneath")).contains("its directory"));
-    assert!(matches!(open(Path::new("")), Err(StoreError::Sqlite(_))));
-    assert!(!directory.path().join("absent").exists());
-}
-
+/// Also by another name.
 #[test]
 #[cfg(unix)]
-fn what_is_not_permitted_is_an_error() {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+fn a_file_has_one_user_by_all_its_names() {
     let (directory, path) = filled();
-    if fs::metadata(directory.path()).expect("a directory").uid() == 0 {
-        println!("skipped: everything is permitted to root");
-        return;
+    let other = directory.path().join("other.db");
+    std::os::unix::fs::symlink(&path, &other).expect("a link");
+    let database = open(&path).expect("it is ours");
+    assert_eq!(open(&other).err(), Some(StoreError::InUse(other.clone())));
+    drop(database);
+    let database = open(&other).expect("it is free");
+    assert_eq!(open(&path).err(), Some(StoreError::InUse(path.clone())));
+    drop(database);
+}
+
+/// Who opens it while another closes it gets it or not, but never do two.
+#[test]
+fn a_file_has_one_user_at_any_time() {
+    let (_directory, path) = filled();
+    let users = std::sync::atomic::AtomicU32::new(0);
+    let most = std::sync::atomic::AtomicU32::new(0);
+    let order = std::sync::atomic::Ordering::SeqCst;
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut opened = 0;
+                while opened < 10 {
+                    match Database::open(&path, Durability::Program) {
+                        Ok(database) => {
+                            most.fetch_max(users.fetch_add(1, order) + 1, order);
+                            opened += 1;
+                            users.fetch_sub(1, order);
+                            drop(database);
+                        }
+                        Err(StoreError::InUse(_)) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(most.into_inner(), 1);
+}
+
+/// Somebody who reads the file for long keeps nobody from anything.
+#[test]
+fn a_file_is_read_while_it_is_used() {
+    let (directory, path) = filled();
+    let (mut database, mut who) = open(&path).expect("it is ours");
+    let reader = Connection::open(&path).expect("a database");
+    let count = |reader: &Connection| {
+        reader.query_row("SELECT count(*) FROM value", [], |row| row.get::<_, i64>(0)).expect("a count")
+    };
+    reader.execute_batch("BEGIN").expect("reading");
+    assert_eq!(count(&reader), 200);
+    for number in 0..300u32 {
+        let value = number.to_be_bytes().repeat(5000);
+        put(&mut database, &mut who, &key(number), &value, UnixTime(1)).expect("a put");
+        database.commit().expect("a commit");
     }
-    let permit =
-        |what: &Path, mode| fs::set_permissions(what, fs::Permissions::from_mode(mode)).expect("ours");
-    for (what, mode) in [(path.as_path(), 0o400), (&path, 0o000), (directory.path(), 0o500)] {
-        permit(what, mode);
-        assert!(matches!(open(&path), Err(StoreError::Sqlite(_))), "{what:?} {mode:o}");
-        permit(what, 0o700);
-    }
-    permit(directory.path(), 0o500);
-    assert!(matches!(open(&directory.path().join("new.db")), Err(StoreError::Sqlite(_))));
-    permit(directory.path(), 0o700);
+    assert_eq!(count(&reader), 200, "it sees what was there when it began");
+    // A node may begin, too.
+    drop((database, who));
+    let (mut database, mut who) = open(&path).expect("it is free");
+    assert_eq!(who.values(), 500);
+    reader.execute_batch("COMMIT").expect("read");
+    assert_eq!(count(&reader), 500);
+    drop(reader);
+    // The log shrinks again.
+    put(&mut database, &mut who, &key(0), b"one more", UnixTime(1)).expect("a put");
+    database.commit().expect("a commit");
+    drop((database, who));
+    assert!(!directory.path().join("node.db-wal").exists());
+}
+
+/// Somebody who writes to the file has values refused meanwhile.
+#[test]
+fn a_file_that_others_write_to_is_busy() {
+    let (_directory, path) = filled();
+    let (mut database, mut who) = open(&path).expect("it is ours");
+    let writer = Connection::open(&path).expect("a database");
+    writer.execute_batch("BEGIN IMMEDIATE").expect("writing");
+    let refused = put(&mut database, &mut who, &key(0), b"one more", UnixTime(1));
+    assert_eq!(refused, Err(StoreError::Busy(path.clone())));
+    assert!(refused.is_err_and(|error| Refusal::from(&error) == Refusal::Busy));
+    assert_eq!(values(&mut database, &mut who, &key(0)).len(), 10, "reading goes on");
+    writer.execute_batch("ROLLBACK").expect("no more");
+    put(&mut database, &mut who, &key(0), b"one more", UnixTime(1)).expect("a put");
+    database.commit().expect("a commit");
+    assert_eq!(who.values(), 201);
+    // And no node gets it.
+    drop((database, who));
+    writer.execute_batch("BEGIN IMMEDIATE").expect("writing");
+    assert_eq!(open(&path).err(), Some(StoreError::InUse(path.clone())));
+    drop(writer);
     assert!(open(&path).is_ok());
 }
 
-/// A file as version 1 made it.
-fn of_version_1() -> (TempDir, PathBuf) {
+/// The lock is a file of its own; one that is not empty is somebody else's.
+#[test]
+fn the_lock_goes_with_the_node() {
     let (directory, path) = filled();
-    tamper(&path, "DROP TABLE published; PRAGMA user_version = 1");
-    (directory, path)
+    let lock = directory.path().join("node.db-lock");
+    assert_eq!(lock.exists(), !cfg!(unix));
+    let database = open(&path).expect("it is ours");
+    assert!(lock.exists());
+    drop(database);
+    assert_eq!(lock.exists(), !cfg!(unix));
+    // As after a crash.
+    fs::write(&lock, b"").expect("a file");
+    assert!(open(&path).is_ok());
+    fs::write(&lock, b"mine").expect("a file");
+    assert!(open(&path).is_ok());
+    assert_eq!(fs::read(&lock).expect("still there"), b"mine");
 }
 
+/// A full disk: what was being written is undone, and the next write works when there is room.
 #[test]
-fn a_file_of_version_1_is_brought_up_to_date() {
-    let (_directory, path) = of_version_1();
+fn a_full_disk_is_an_error_and_passes() {
+    let (_directory, path) = filled();
     let (mut database, mut who) = open(&path).expect("it is ours");
-    assert_eq!((who.id(), who.values(), who.keys(), who.published()), (Id::of(b"me"), 200, 20, 0));
-    assert_eq!(database.contacts(&who), Ok(contacts()));
-    assert_eq!(values(&mut database, &mut who, &key(3)).len(), 10);
-    let kept = database.publish(&mut who, &key(3), b"mine", UnixTime(5)).expect("a publish");
-    let Published::Kept(number) = kept else { panic!("there is room") };
+    database.limit_pages(1);
+    let totals = (who.values(), who.keys(), who.bytes());
+    let long = |number: u32| number.to_be_bytes().repeat(2500);
+    let mut refused = 0;
+    for number in 0..20 {
+        if let Err(error) = put(&mut database, &mut who, &Id::of(b"new"), &long(number), UnixTime(1)) {
+            assert_eq!(error, StoreError::Full(path.clone()));
+            assert_eq!(Refusal::from(&error), Refusal::DiskFull);
+            refused += 1;
+        }
+    }
+    assert!(refused > 0);
+    database.roll_back();
+    database.settle(&mut who);
+    assert_eq!((who.values(), who.keys(), who.bytes()), totals);
+    assert_eq!(values(&mut database, &mut who, &key(0)).len(), 10);
+    database.limit_pages(u32::MAX - 1);
+    put(&mut database, &mut who, &Id::of(b"new"), &long(0), UnixTime(1)).expect("a put");
     database.commit().expect("a commit");
     drop((database, who));
-    let (mut database, who) = open(&path).expect("it is of version 2 now");
-    assert_eq!((who.values(), who.published()), (200, 1));
-    assert_eq!(database.published(&who), Ok(vec![(number, UnixTime(5))]));
-}
-
-/// Only a sound one: any other stays as it was.
-#[test]
-fn a_damaged_file_of_version_1_is_left_alone() {
-    for sql in [
-        "DROP TABLE contact",
-        "CREATE TABLE published (number INTEGER PRIMARY KEY)",
-        "UPDATE value SET value = x'00' WHERE number = 5",
-    ] {
-        let (_directory, path) = of_version_1();
-        tamper(&path, sql);
-        let before = fs::read(&path).expect("a file");
-        assert!(matches!(open(&path), Err(StoreError::Damaged { .. })), "{sql}");
-        assert!(fs::read(&path).expect("a file") == before, "{sql}");
-    }
+    assert_eq!(open(&path).expect("it is ours").1.values(), 201);
 }

@@ -86,6 +86,7 @@ fn what_expired_while_a_node_was_away_goes_after_fifteen_seconds() {
     }
     network.run(secs(1));
     assert_eq!(network.stats(node).values, 1500);
+    network.run(secs(13 * HOUR));
     network.remove(node);
     network.engine.set_unix(network.now, UnixTime(START.0 + 25 * HOUR as i64));
     let node = network.node_with(address(0), address(0), in_file(&path, Config::default()));
@@ -93,6 +94,75 @@ fn what_expired_while_a_node_was_away_goes_after_fifteen_seconds() {
     assert_eq!(network.stats(node).values, 1500);
     network.run(secs(2));
     assert_eq!(network.stats(node).values, 0);
+}
+
+/// A clock that is set wrong does not take everything away, nor does it keep things for ever.
+#[test]
+fn a_node_that_comes_back_after_long_or_seems_to_hides_what_it_held() {
+    let (_directory, path) = place();
+    let mut network = Network::new(1);
+    let mut node = network.node_with(address(0), address(0), in_file(&path, Config::default()));
+    network.peer(address(1), Id::of(b"peer"), silent());
+    network.run(secs(60));
+    give(&mut network, b"key", b"value");
+    let again = |network: &mut Network, node: &mut NodeKey, unix: i64| {
+        network.remove(*node);
+        network.engine.set_unix(network.now, UnixTime(START.0 + unix));
+        *node = network.node_with(address(0), address(0), in_file(&path, Config::default()));
+        // The peer notices that the node has been away.
+        network.ask(address(1), address(0), b"0", &Method::Ping);
+        network.run(secs(100));
+    };
+    let year = 365 * 24 * HOUR as i64;
+    again(&mut network, &mut node, year);
+    assert_eq!(network.stats(node).values, 1);
+    assert!(told(&mut network, b"key").is_empty());
+    give(&mut network, b"key", b"new");
+    assert_eq!(told(&mut network, b"key"), [b"new"]);
+    // A second start does not bring it back, a clock that is put right does.
+    again(&mut network, &mut node, year + 1000);
+    assert_eq!(network.stats(node).values, 2);
+    assert_eq!(told(&mut network, b"key"), [b"new"]);
+    network.engine.set_unix(network.now, UnixTime(START.0 + 2000));
+    assert_eq!(told(&mut network, b"key").len(), 2);
+    // It has aged by half of its life all the same.
+    network.run(secs(10 * HOUR));
+    assert_eq!(told(&mut network, b"key").len(), 2);
+    network.run(secs(3 * HOUR));
+    assert_eq!(told(&mut network, b"key"), [b"new"]);
+    assert_eq!(network.stats(node).values, 1);
+    // A node that runs is not impressed.
+    network.engine.set_unix(network.now, UnixTime(START.0 + 2 * year));
+    network.run(secs(HOUR));
+    network.engine.set_unix(network.now, UnixTime(START.0));
+    network.run(secs(HOUR));
+    assert_eq!(network.stats(node).values, 0, "half a life each, as nothing was put right between");
+}
+
+/// What many values leave behind goes bit by bit, whoever is there.
+#[test]
+fn what_a_node_in_memory_held_goes_bit_by_bit() {
+    let (mut network, node) = alone();
+    let other = network.node(address(7), Config::default());
+    for n in 0..1000u16 {
+        let method = Method::StoreValue { key: Id::of(&n.to_be_bytes()), value: b"x" };
+        network.ask(address(1), address(0), b"1", &method);
+        if n % 100 == 0 {
+            network.run(secs(1));
+        }
+    }
+    network.run(secs(1));
+    assert_eq!(network.stats(node).values, 1000);
+    let timers = network.engine.timers();
+    network.remove(node);
+    let left = network.engine.timers();
+    assert!(left < timers);
+    network.run(ms(15));
+    assert_eq!(network.engine.timers(), left);
+    network.run(secs(1));
+    assert_eq!(network.engine.timers(), left - 1, "the one for it is gone");
+    network.remove(other);
+    assert_eq!(network.engine.timers(), 0);
 }
 
 fn place() -> (tempfile::TempDir, PathBuf) {

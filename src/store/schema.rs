@@ -5,7 +5,8 @@
 //! ```text
 //! $ sqlite3 -readonly node.db
 //! sqlite> SELECT hex(key), length(value), datetime(expires, 'unixepoch') FROM value ORDER BY expires;
-//! sqlite> SELECT sender, count(*), sum(length(value)) AS bytes FROM value GROUP BY sender ORDER BY bytes DESC;
+//! sqlite> SELECT sender, count(*), sum(length(value)) AS bytes FROM value
+//!    ...> GROUP BY sender ORDER BY bytes DESC;
 //! sqlite> SELECT hex(id), host, port, datetime(heard, 'unixepoch') FROM contact ORDER BY heard DESC;
 //! sqlite> SELECT hex(key), datetime(time, 'unixepoch'), length(value) FROM published;
 //! ```
