@@ -166,6 +166,16 @@ pub(super) const FILE_CONNECTION: &str = "
 /// For a new database, before its first table: free pages can be given back.
 pub(super) const NEW_DATABASE: &str = "PRAGMA auto_vacuum = INCREMENTAL";
 
+/// The same for a file, whose first page bears our mark from the first write on: with the lock, and in
+/// the transaction that makes the tables.
+pub(super) const NEW_FILE: &str = "BEGIN; PRAGMA auto_vacuum = INCREMENTAL";
+
+/// The length of a file that has SQLite's header and room for a page, in bytes.
+pub(super) const SHORTEST: u64 = 512;
+
+/// Reads the first page of a file even if others are missing.
+pub(super) const EVEN_IF_SHORT: &str = "PRAGMA writable_schema = ON";
+
 /// Answers with the mode that SQLite could set.
 pub(super) const WRITE_AHEAD: &str = "PRAGMA journal_mode = WAL";
 
@@ -180,7 +190,6 @@ pub(super) const LOG_BOUNDS: &str = "
 /// `Durability::Program`: the log reaches the disk only when it is copied.
 pub(super) const LESS_DURABLE: &str = "PRAGMA synchronous = NORMAL";
 
-pub(super) const LOCK_NEW_FILE: &str = "BEGIN EXCLUSIVE";
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const COMMIT: &str = "COMMIT";
 pub(super) const ROLLBACK: &str = "ROLLBACK";

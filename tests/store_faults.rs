@@ -1,0 +1,801 @@
+//! The store on a disk that fails: every single call by which SQLite changes anything, of those that a
+//! fixed course of work makes, fails in its turn; once, until the work has noticed, or until the end; as
+//! a disk that errs does, and as a full one. Nothing that was acknowledged may be lost, nothing may
+//! panic, and once the disk works again, so does the store, and a node on it.
+//!
+//! By default every call of the small course fails in one of the ways, and of the large one and a node's
+//! every so many; all of them, in all ways, and the calls that only read, in half a minute:
+//!
+//! ```sh
+//! cargo test --release --test store_faults -- --include-ignored
+//! ```
+
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/vfs.rs"]
+mod vfs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Answer, Client};
+use khashmir::context::Routes;
+use khashmir::engine::Engine;
+use khashmir::krpc::message::Method;
+use khashmir::random::seed_from_number;
+use khashmir::time::{Time, UnixTime};
+use khashmir::{Config, Contact, Id, NodeKey, NodeOptions, StartError, StoreError};
+use store::Store;
+use tempfile::TempDir;
+use vfs::{Call, Kind, Plan, READING, WRITING};
+
+/// All that these tests know of the store's own interface.
+mod store {
+    use std::ops::ControlFlow;
+    use std::path::Path;
+
+    use khashmir::store::{Database, Limits, NewValue, Published, Put, Resident};
+    use khashmir::time::UnixTime;
+    use khashmir::{Contact, Durability, Id, StoreError};
+
+    /// Room for whatever comes.
+    fn limits() -> Limits {
+        Limits {
+            max_values_per_key: 1 << 30,
+            max_bytes_per_key: 1 << 31,
+            max_stored_bytes: 1 << 40,
+            max_stored_values: 1 << 40,
+            max_bytes_per_address: 1 << 40,
+            max_bytes_per_block: 1 << 40,
+            ..Limits::default()
+        }
+    }
+
+    /// The durability that syncs most often.
+    pub const DURABILITY: Durability = Durability::Machine;
+
+    /// When everything that was ever stored is there, and how many seconds it lives.
+    const BEGINNING: UnixTime = UnixTime(i64::MIN);
+    const LIFE: i64 = 10_000;
+
+    pub struct Store(Database, Resident);
+
+    impl Store {
+        pub fn open(path: &Path) -> Result<Store, StoreError> {
+            let mut database = Database::open(path, DURABILITY)?;
+            let who = database.move_in(None, Id::of(b"me"), limits())?;
+            Ok(Store(database, who))
+        }
+
+        pub fn close(mut self) -> Result<(), StoreError> {
+            self.0.move_out(self.1)
+        }
+
+        pub fn put(&mut self, key: Id, value: &[u8], now: UnixTime) -> Result<(), StoreError> {
+            let sender = Some([192, 0, 2, 1].into());
+            let new = NewValue { key: &key, value, time: now, expires: UnixTime(now.0 + LIFE), sender };
+            let put = self.0.put(&mut self.1, &new, &BEGINNING.into())?;
+            assert!(matches!(put, Put::Added | Put::Renewed), "{put:?}");
+            Ok(())
+        }
+
+        /// Deletes what was stored then or earlier.
+        pub fn expire(&mut self, stored_until: UnixTime) -> Result<(), StoreError> {
+            let now = UnixTime(stored_until.0 + LIFE);
+            while self.0.expire(&mut self.1, now, 1000)?.more {}
+            Ok(())
+        }
+
+        pub fn publish(&mut self, key: Id, value: &[u8], now: UnixTime) -> Result<(), StoreError> {
+            let published = self.0.publish(&mut self.1, &key, value, now)?;
+            assert!(matches!(published, Published::Kept(_)), "{published:?}");
+            Ok(())
+        }
+
+        pub fn withdraw(&mut self, key: Id, value: &[u8]) -> Result<bool, StoreError> {
+            self.0.withdraw(&mut self.1, &key, value).map(|number| number.is_some())
+        }
+
+        pub fn save_contacts(&mut self, contacts: Vec<Contact>) -> Result<(), StoreError> {
+            self.0.save_contacts(&self.1, contacts.into_iter().map(|contact| (contact, Some(BEGINNING))))
+        }
+
+        pub fn commit(&mut self) -> Result<(), StoreError> {
+            self.0.commit()
+        }
+
+        pub fn values(&mut self) -> Result<Vec<(Id, Vec<u8>)>, StoreError> {
+            let mut found = Vec::new();
+            for key in self.0.keys(&self.1)? {
+                self.0.values(&mut self.1, &key, &BEGINNING.into(), &Id::new([0; 20]), |value| {
+                    found.push((key, value.to_vec()));
+                    ControlFlow::Continue(())
+                })?;
+            }
+            Ok(found)
+        }
+
+        pub fn published(&mut self) -> Result<Vec<(Id, Vec<u8>)>, StoreError> {
+            let numbers = self.0.published(&self.1)?;
+            numbers
+                .into_iter()
+                .map(|(number, _)| Ok(self.0.published_value(&self.1, number)?.expect("a value")))
+                .collect()
+        }
+
+        /// What counts towards the limits.
+        pub fn counted(&mut self) -> Result<usize, StoreError> {
+            // It counts anew, if at all, when it is asked for something.
+            self.0.value(&mut self.1, &Id::of(b"any"), &BEGINNING.into(), &Id::of(b"any"))?;
+            Ok(self.1.values() as usize)
+        }
+    }
+
+    /// Whether this says that the disk failed, and nothing that is not so about the file.
+    /// (What cannot be read while a file is checked, SQLite itself takes for damage.)
+    pub fn is_of_the_disk(error: &StoreError, reading: bool) -> bool {
+        matches!(error, StoreError::Failed { .. } | StoreError::Full(_) | StoreError::Denied(_))
+            || reading && matches!(error, StoreError::Damaged { .. })
+    }
+}
+
+/// For how long the disk fails.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Span {
+    Once,
+    /// Until something has said so.
+    Noticed,
+    /// To the end of the work.
+    Lasting,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    calls: &'static [Call],
+    at: u64,
+    span: Span,
+    kind: Kind,
+}
+
+/// All ways to fail.
+const WAYS: [(Span, Kind); 6] = [
+    (Span::Once, Kind::Disk),
+    (Span::Noticed, Kind::Full),
+    (Span::Lasting, Kind::Disk),
+    (Span::Once, Kind::Full),
+    (Span::Lasting, Kind::Full),
+    (Span::Noticed, Kind::Disk),
+];
+
+impl Fault {
+    fn begin(&self) {
+        let lasting = self.span != Span::Once;
+        vfs::plan(Plan { calls: self.calls, at: self.at, lasting, kind: self.kind });
+    }
+}
+
+/// How much of all there is to try.
+#[derive(Clone, Copy)]
+enum Extent {
+    /// Every so manieth call, each in one of the ways.
+    Some(u64),
+    /// Every call in all ways.
+    All,
+}
+
+/// Lets each call of `course` fail in its turn. Says how many there are.
+fn try_all(calls: &'static [Call], extent: Extent, course: impl Fn(Fault)) -> u64 {
+    vfs::install();
+    let (mut tried, mut seen) = (0, BTreeSet::new());
+    let step = if let Extent::Some(step) = extent { step } else { 1 };
+    for at in (1..).step_by(step as usize) {
+        let turn = (at / step) as usize % WAYS.len();
+        let ways = if let Extent::Some(_) = extent { &WAYS[turn..=turn] } else { &WAYS[..] };
+        let mut reached = false;
+        for &(span, kind) in ways {
+            let fault = Fault { calls, at, span, kind };
+            let named = Named(fault);
+            fault.begin();
+            course(fault);
+            let report = vfs::lift();
+            drop(named);
+            reached |= REACHED.take();
+            assert_eq!(report.made, 0, "the course has ended the plan");
+            seen.extend(LAST.take().map(|call| call as u8));
+            tried += 1;
+        }
+        if !reached {
+            println!("{} calls failed in their turn, {tried} courses, kinds {seen:?}", at - 1);
+            return at - 1;
+        }
+    }
+    unreachable!("the course never ends")
+}
+
+thread_local! {
+    /// Whether the last course came to the call that was to fail, and which that was.
+    static REACHED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    static LAST: std::cell::Cell<Option<Call>> = const { std::cell::Cell::new(None) };
+}
+
+/// Ends the plan, and remembers what became of it.
+fn lift() {
+    let report = vfs::lift();
+    REACHED.set(REACHED.get() || report.failed > 0);
+    LAST.set(report.last.or(LAST.get()));
+}
+
+/// Says which fault it was.
+struct Named(Fault);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed with {:?}", self.0);
+        }
+    }
+}
+
+/// A new directory, in memory where there is a place for that: nothing here waits for a disk.
+fn directory() -> TempDir {
+    TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).expect("a directory")
+}
+
+type Contents = BTreeSet<(Id, Vec<u8>)>;
+
+/// What there should be.
+#[derive(Clone, Default, PartialEq)]
+struct Model {
+    /// With the time of each.
+    values: BTreeMap<(Id, Vec<u8>), i64>,
+    published: Contents,
+}
+
+impl Model {
+    fn contents(&self) -> Contents {
+        self.values.keys().cloned().collect()
+    }
+
+    /// What is in both.
+    fn common(&self, other: &Model) -> Model {
+        let mut both = self.clone();
+        both.values.retain(|value, _| other.values.contains_key(value));
+        both.published.retain(|value| other.published.contains(value));
+        both
+    }
+
+    /// What is in either.
+    fn joined(&self, other: &Model) -> Model {
+        let mut either = other.clone();
+        either.values.extend(self.values.clone());
+        either.published.extend(self.published.clone());
+        either
+    }
+}
+
+/// One run of a course: the store, and what it has said.
+struct Run<'a> {
+    path: &'a Path,
+    fault: Fault,
+    store: Option<Store>,
+    /// What was committed, and what that is with what was written since.
+    kept: Model,
+    written: Model,
+    /// What a program that starts now must find, and may find: a commit that failed can have reached
+    /// the log as a whole before it did, and counts then, unless another one was made since.
+    certain: Model,
+    possible: Model,
+    /// Whether anything has failed yet.
+    noticed: bool,
+}
+
+impl<'a> Run<'a> {
+    fn new(path: &'a Path, fault: Fault) -> Self {
+        let none = Model::default;
+        let (kept, written, certain, possible) = (none(), none(), none(), none());
+        Run { path, fault, store: None, kept, written, certain, possible, noticed: false }
+    }
+}
+
+fn key(number: u32) -> Id {
+    Id::of(&[(number % 7) as u8])
+}
+
+fn value(number: u32, length: usize) -> Vec<u8> {
+    let mut value = vec![number as u8; length];
+    value.extend(number.to_be_bytes());
+    value
+}
+
+impl Run<'_> {
+    /// Does a piece of the work; what it wrote counts when it has committed.
+    fn step(&mut self, work: impl FnOnce(&mut Store, &mut Model) -> Result<(), StoreError>) {
+        if self.store.is_none() {
+            match Store::open(self.path) {
+                Ok(store) => self.store = Some(store),
+                Err(error) => return self.note(error),
+            }
+            vfs::without(|| self.take_stock());
+        }
+        let store = self.store.as_mut().expect("a store");
+        match work(store, &mut self.written) {
+            Ok(()) => self.keep(),
+            Err(error) => self.note(error),
+        }
+    }
+
+    fn keep(&mut self) {
+        // Where there was nothing to do, nothing may have been committed.
+        if self.written != self.kept {
+            self.kept = self.written.clone();
+            (self.certain, self.possible) = (self.kept.clone(), self.kept.clone());
+        }
+    }
+
+    fn note(&mut self, error: StoreError) {
+        let reading = self.fault.calls == READING;
+        assert!(store::is_of_the_disk(&error, reading), "{error}");
+        assert!(vfs::standing().failed > 0, "{error}, and nothing was wrong");
+        self.certain = self.certain.common(&self.written);
+        self.possible = self.possible.joined(&self.written);
+        self.written = self.kept.clone();
+        if !std::mem::replace(&mut self.noticed, true) {
+            if self.fault.span == Span::Noticed {
+                lift();
+            }
+            // The program dies of it.
+            vfs::without(|| self.examine_copy());
+        }
+        vfs::without(|| self.examine());
+    }
+
+    /// What is there is what was committed.
+    fn examine(&mut self) {
+        if let Some(store) = &mut self.store {
+            let (values, published) = contents(store);
+            assert!(values == self.kept.contents(), "{}", differ(&values, &self.kept.contents()));
+            assert_eq!(store.counted(), Ok(values.len()));
+            assert!(published == self.kept.published, "{}", differ(&published, &self.kept.published));
+        }
+    }
+
+    /// After a start: what is there is what must be, and perhaps what may be.
+    fn take_stock(&mut self) {
+        let store = self.store.as_mut().expect("a store");
+        let (values, published) = contents(store);
+        check(&values, &self.certain.contents(), &self.possible.contents());
+        check(&published, &self.certain.published, &self.possible.published);
+        self.written = self.possible.clone();
+        self.written.values.retain(|value, _| values.contains(value));
+        self.written.published = published;
+        self.kept = self.written.clone();
+        (self.certain, self.possible) = (self.kept.clone(), self.kept.clone());
+    }
+
+    /// What a program finds that starts now, when this one was killed.
+    fn examine_copy(&self) {
+        let copy = directory();
+        let path = copy.path().join("node.db");
+        let mut found = (Contents::new(), Contents::new());
+        if copied(self.path, &path) {
+            found = contents(&mut Store::open(&path).expect("a sound file"));
+        }
+        check(&found.0, &self.certain.contents(), &self.possible.contents());
+        check(&found.1, &self.certain.published, &self.possible.published);
+    }
+
+    /// The program ends in order, or without a word.
+    fn restart(&mut self, in_order: bool) {
+        if let Some(store) = self.store.take()
+            && in_order
+            && let Err(error) = store.close()
+        {
+            self.note(error);
+        }
+    }
+
+    /// The disk works again.
+    fn recover(mut self) {
+        lift();
+        self.step(|store, model| put_all(store, model, 900..910, 300, 5000));
+        self.examine();
+        self.examine_copy();
+        self.restart(true);
+        self.step(|_, _| Ok(()));
+        self.examine();
+    }
+}
+
+fn contents(store: &mut Store) -> (Contents, Contents) {
+    let values = store.values().expect("values").into_iter().collect();
+    (values, store.published().expect("values").into_iter().collect())
+}
+
+fn check(found: &Contents, certain: &Contents, possible: &Contents) {
+    assert!(found.is_superset(certain), "{}", differ(found, certain));
+    assert!(found.is_subset(possible), "{}", differ(found, possible));
+}
+
+fn differ(found: &Contents, expected: &Contents) -> String {
+    let lost = expected.difference(found).count();
+    let gained = found.difference(expected).count();
+    format!("{lost} of {} values lost, {gained} that should not be there", expected.len())
+}
+
+/// Whether there was a file.
+fn copied(from: &Path, to: &Path) -> bool {
+    for end in ["", "-wal", "-journal"] {
+        let name = |path: &Path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(end);
+            name
+        };
+        if Path::new(&name(from)).exists() {
+            fs::copy(name(from), name(to)).expect("a copy");
+        }
+    }
+    to.exists()
+}
+
+/// Stores these in one transaction.
+fn put_all(
+    store: &mut Store,
+    model: &mut Model,
+    numbers: std::ops::Range<u32>,
+    length: usize,
+    time: i64,
+) -> Result<(), StoreError> {
+    for number in numbers {
+        let (key, value) = (key(number), value(number, length * (1 + number as usize % 4)));
+        store.put(key, &value, UnixTime(time))?;
+        model.values.insert((key, value), time);
+    }
+    store.commit()
+}
+
+fn contacts() -> Vec<Contact> {
+    (1..40u16).map(|n| Contact { id: Id::of(&n.to_be_bytes()), addr: ([10, 0, 0, 1], n).into() }).collect()
+}
+
+/// Everything that a store is asked to do, on a few values.
+fn small_course(fault: Fault) {
+    let directory = directory();
+    let path = directory.path().join("node.db");
+    let mut run = Run::new(&path, fault);
+    run.step(|store, model| put_all(store, model, 0..6, 300, 1000));
+    run.step(|store, model| put_all(store, model, 6..9, 3000, 2000));
+    run.step(|store, model| {
+        // Renewals, of those that are there.
+        let some: Vec<_> = model.values.keys().step_by(2).cloned().collect();
+        for (key, value) in some {
+            store.put(key, &value, UnixTime(3000))?;
+            model.values.insert((key, value), 3000);
+        }
+        store.commit()
+    });
+    run.step(|store, model| {
+        for number in 20..23 {
+            store.publish(key(number), &value(number, 500), UnixTime(3000))?;
+            model.published.insert((key(number), value(number, 500)));
+        }
+        store.commit()
+    });
+    run.step(|store, _| {
+        store.save_contacts(contacts())?;
+        store.commit()
+    });
+    run.step(|store, model| {
+        store.expire(UnixTime(1500))?;
+        model.values.retain(|_, time| *time > 1500);
+        store.commit()
+    });
+    run.restart(true);
+    run.step(|store, model| {
+        let withdrawn = store.withdraw(key(21), &value(21, 500))?;
+        assert_eq!(withdrawn, model.published.remove(&(key(21), value(21, 500))));
+        store.commit()
+    });
+    run.step(|store, model| put_all(store, model, 30..33, 2000, 4000));
+    run.restart(false);
+    run.step(|store, model| put_all(store, model, 40..42, 100, 4000));
+    run.recover();
+}
+
+/// Enough for SQLite to copy its log into the file in the midst of it, and to shrink the file at its end.
+fn large_course(fault: Fault) {
+    let directory = directory();
+    let path = directory.path().join("node.db");
+    let mut run = Run::new(&path, fault);
+    for first in [0, 30, 60] {
+        run.step(|store, model| put_all(store, model, first..first + 30, 20_000, i64::from(first)));
+    }
+    run.step(|store, model| {
+        store.expire(UnixTime(59))?;
+        model.values.retain(|_, time| *time > 59);
+        store.commit()
+    });
+    run.step(|store, model| put_all(store, model, 100..103, 1000, 100));
+    run.recover();
+}
+
+#[test]
+fn every_write_fails_in_its_turn() {
+    assert!(try_all(&WRITING, Extent::Some(1), small_course) > 100);
+}
+
+#[test]
+fn writes_of_much_fail_in_their_turn() {
+    assert!(try_all(&WRITING, Extent::Some(197), large_course) > 2000);
+}
+
+#[test]
+fn reads_fail_in_their_turn() {
+    assert!(try_all(&READING, Extent::Some(3), small_course) > 100);
+}
+
+#[test]
+#[ignore = "takes a while without optimisation"]
+fn every_write_fails_in_every_way() {
+    try_all(&WRITING, Extent::All, small_course);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn every_write_of_much_fails_in_its_turn() {
+    try_all(&WRITING, Extent::Some(1), large_course);
+}
+
+#[test]
+#[ignore = "takes a while without optimisation"]
+fn every_read_fails_in_every_way() {
+    try_all(&READING, Extent::All, small_course);
+}
+
+// -- a node
+
+/// The time of day at the start.
+const START: i64 = 1_000_000_000;
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+struct NoRoutes;
+
+impl Routes for NoRoutes {
+    fn local_address(&self, _: IpAddr) -> Option<IpAddr> {
+        None
+    }
+}
+
+/// A node with a file, and who stores with it, in virtual time.
+struct House<'a> {
+    path: &'a Path,
+    fault: Fault,
+    engine: Engine,
+    node: Option<NodeKey>,
+    now: Time,
+    clients: u16,
+    /// What was acknowledged, and when that was last.
+    acknowledged: BTreeMap<(Id, Vec<u8>), Time>,
+}
+
+fn home() -> SocketAddr {
+    ([10, 0, 0, 1], 4000).into()
+}
+
+impl House<'_> {
+    /// Whether the node runs, perhaps now again.
+    fn start(&mut self) -> bool {
+        if self.node.is_none() {
+            let config = Config {
+                value_lifetime: LIFETIME,
+                expiry_interval: Duration::from_secs(60),
+                checkpoint_interval: Duration::from_secs(60),
+                durability: store::DURABILITY,
+                ..Config::default()
+            };
+            let options = NodeOptions { config: Arc::new(config), id: None, store: Some(self.path.into()) };
+            match self.engine.add_node(self.now, home(), options) {
+                Ok(node) => self.node = Some(node),
+                Err(StartError::Store(error)) => {
+                    assert!(store::is_of_the_disk(&error, self.fault.calls == READING), "{error}");
+                    assert!(vfs::standing().failed > 0, "{error}, and nothing was wrong");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        self.node.is_some()
+    }
+
+    /// Lets time go on, for the node alone.
+    fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            self.drain(None);
+            match self.engine.next_deadline().filter(|&due| due <= end) {
+                Some(due) => self.now = self.now.max(due),
+                None => break,
+            }
+            self.engine.handle_timeout(self.now);
+        }
+        self.now = end;
+    }
+
+    /// Brings what the node says to a client, or nowhere; whether there was anything.
+    fn drain(&mut self, mut client: Option<(&mut Client, SocketAddr)>) -> bool {
+        let mut buffer = Vec::new();
+        let mut any = false;
+        while let Some(node) = self.engine.poll_ready() {
+            while let Some(to) = self.engine.poll_transmit(self.now, node, &mut buffer) {
+                any = true;
+                if let Some((client, addr)) = &mut client
+                    && to == *addr
+                {
+                    client.receive(self.now, home(), &buffer);
+                }
+            }
+        }
+        while self.engine.poll_event().is_some() {}
+        any
+    }
+
+    /// Somebody stores these values, all at once; each is answered. How many are taken.
+    fn store(&mut self, numbers: std::ops::Range<u32>, length: usize) -> usize {
+        if !self.start() {
+            return 0;
+        }
+        let node = self.node.expect("a node");
+        self.clients += 1;
+        let addr = SocketAddr::from(([10, 0, 1, 1], self.clients));
+        let own = Contact { id: Id::of(&self.clients.to_be_bytes()), addr };
+        let mut client = Client::new(self.now, own, home(), self.clients.into());
+        let mut asked = false;
+        let (mut taken, mut answered) = (0, 0);
+        let deadline = self.now + Duration::from_secs(30);
+        let mut buffer = Vec::new();
+        while answered < numbers.len() {
+            if client.is_connected() && !asked {
+                asked = true;
+                for number in numbers.clone() {
+                    let value = value(number, length);
+                    let method = Method::StoreValue { key: key(number), value: &value };
+                    assert!(client.ask(self.now, number.into(), &method));
+                }
+            }
+            // All that comes at once is one turn of the loop.
+            let mut any = false;
+            while let Some(to) = client.poll_transmit(self.now, &mut buffer) {
+                assert_eq!(to, home());
+                any = true;
+                self.engine.receive(self.now, node, addr, &buffer);
+            }
+            any |= self.drain(Some((&mut client, addr)));
+            while let Some((number, answer)) = client.answers.pop_front() {
+                answered += 1;
+                match answer {
+                    Answer::Done => {
+                        taken += 1;
+                        let number = number as u32;
+                        self.acknowledged.insert((key(number), value(number, length)), self.now);
+                    }
+                    Answer::Refused(why) => {
+                        assert!(vfs::standing().failed > 0 || REACHED.get(), "{why}, and nothing was wrong");
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            if !any {
+                let due = client.next_deadline().into_iter().chain(self.engine.next_deadline()).min();
+                self.now = self.now.max(due.expect("somebody waits"));
+                assert!(self.now < deadline, "the node does not answer");
+                client.handle_timeout(self.now);
+                self.engine.handle_timeout(self.now);
+            }
+        }
+        taken
+    }
+
+    fn stop(&mut self, crash: bool) {
+        if let Some(node) = self.node.take() {
+            let stopped = if crash {
+                self.engine.crash_node(self.now, node)
+            } else {
+                self.engine.remove_node(self.now, node)
+            };
+            if let Err(error) = stopped {
+                assert!(store::is_of_the_disk(&error, self.fault.calls == READING), "{error}");
+            }
+        }
+    }
+
+    /// What was acknowledged and has time left is in the file, or in a copy of it.
+    fn examine(&self) {
+        let copy = directory();
+        let path = copy.path().join("node.db");
+        let values: Contents = if copied(self.path, &path) {
+            Store::open(&path).expect("a sound file").values().expect("values").into_iter().collect()
+        } else {
+            Contents::new()
+        };
+        for (value, at) in &self.acknowledged {
+            let lives = self.now - *at + Duration::from_secs(2) < LIFETIME;
+            assert!(!lives || values.contains(value), "a value that was acknowledged is lost");
+        }
+    }
+}
+
+/// A day in the life of a node.
+fn life(fault: Fault) {
+    let directory = directory();
+    let path = directory.path().join("node.db");
+    let engine = vfs::without(|| Engine::new(seed_from_number(1), UnixTime(START), Box::new(NoRoutes)));
+    let engine = engine.expect("an engine");
+    let acknowledged = BTreeMap::new();
+    let mut house =
+        House { path: &path, fault, engine, node: None, now: Time::ZERO, clients: 0, acknowledged };
+    let mut examined = false;
+    let look = |house: &mut House<'_>, examined: &mut bool| {
+        if vfs::standing().failed > 0 && !*examined {
+            *examined = true;
+            if fault.span == Span::Noticed {
+                lift();
+            }
+            vfs::without(|| house.examine());
+        }
+    };
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    house.store(0..5, 700);
+    look(&mut house, &mut examined);
+    house.store(5..25, 2500);
+    look(&mut house, &mut examined);
+    house.run(minutes(40));
+    look(&mut house, &mut examined);
+    // Some of them again.
+    house.store(0..3, 700);
+    house.store(25..30, 100);
+    look(&mut house, &mut examined);
+    house.stop(false);
+    look(&mut house, &mut examined);
+    house.store(30..35, 1000);
+    look(&mut house, &mut examined);
+    // The second lot expires.
+    house.run(minutes(30));
+    look(&mut house, &mut examined);
+    house.store(35..38, 10);
+    look(&mut house, &mut examined);
+    house.stop(true);
+    house.store(40..43, 10);
+    look(&mut house, &mut examined);
+    lift();
+    vfs::without(|| house.examine());
+    assert_eq!(house.store(50..55, 1000), 5, "the disk works again, and the node does not");
+    house.examine();
+    house.stop(false);
+    house.examine();
+    assert_eq!(house.store(60..62, 1000), 2);
+}
+
+#[test]
+fn a_node_on_a_disk_that_fails_lives_on() {
+    assert!(try_all(&WRITING, Extent::Some(2), life) > 100);
+}
+
+#[test]
+#[ignore = "takes a while without optimisation"]
+fn a_node_lives_on_whatever_fails_in_every_way() {
+    try_all(&WRITING, Extent::All, life);
+    try_all(&READING, Extent::All, life);
+}
+
+#[test]
+fn without_a_fault_nothing_is_refused() {
+    vfs::install();
+    let none = Fault { calls: &WRITING, at: 0, span: Span::Once, kind: Kind::Disk };
+    for course in [small_course, large_course, life] {
+        none.begin();
+        course(none);
+        assert!(!REACHED.get());
+    }
+}
