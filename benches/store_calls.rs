@@ -80,7 +80,13 @@ fn look_up(bencher: Bencher, mut place: Place, held: u64, first: u64) {
             };
             let Place { database, who, .. } = &mut place;
             database
-                .values(who, &key(first + next), &UnixTime(-1).into(), &Id::new([0; 20]), each)
+                .values(
+                    who,
+                    &key(first + next),
+                    &UnixTime(-1).into(),
+                    (&Id::new([0; 20]), &Id::new([0; 20])),
+                    each,
+                )
                 .expect("a get");
         }
         black_box(bytes)
