@@ -124,7 +124,13 @@ mod store {
                 ControlFlow::Continue(())
             };
             self.0
-                .values(&mut self.1, &key, &UnixTime(i64::MIN).into(), &Id::new([0; 20]), each)
+                .values(
+                    &mut self.1,
+                    &key,
+                    &UnixTime(i64::MIN).into(),
+                    (&Id::new([0; 20]), &Id::new([0; 20])),
+                    each,
+                )
                 .expect("a get");
             bytes
         }
@@ -355,7 +361,7 @@ impl Peer {
             value[..8].copy_from_slice(&self.sent.to_be_bytes());
             value[8..16].copy_from_slice(&self.seed.to_be_bytes());
             let key = Id::of(&value[..16]);
-            if !self.client.ask(now, self.sent, &Method::StoreValue { key, value: &value }) {
+            if !self.client.ask(now, self.sent, &Method::StoreValue { key, value: &value, life: None }) {
                 break;
             }
             self.sent += 1;
@@ -649,7 +655,7 @@ fn one_memory() {
         // Alone in its network, the node holds what its owner stores.
         for value in 0..values {
             let (key, value) = numbered(number << 32 | value);
-            engine.store_value(Time::ZERO, node, key, value.to_vec(), None);
+            engine.store_value(Time::ZERO, node, key, value.to_vec(), None, None);
             while engine.poll_event().is_some() {}
         }
         while let Some(ready) = engine.poll_ready() {

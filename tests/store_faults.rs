@@ -111,10 +111,16 @@ mod store {
         pub fn values(&mut self) -> Result<Vec<(Id, Vec<u8>)>, StoreError> {
             let mut found = Vec::new();
             for key in self.0.keys(&self.1)? {
-                self.0.values(&mut self.1, &key, &BEGINNING.into(), &Id::new([0; 20]), |value| {
-                    found.push((key, value.to_vec()));
-                    ControlFlow::Continue(())
-                })?;
+                self.0.values(
+                    &mut self.1,
+                    &key,
+                    &BEGINNING.into(),
+                    (&Id::new([0; 20]), &Id::new([0; 20])),
+                    |value| {
+                        found.push((key, value.to_vec()));
+                        ControlFlow::Continue(())
+                    },
+                )?;
             }
             Ok(found)
         }
@@ -660,7 +666,7 @@ impl House<'_> {
                 asked = true;
                 for number in numbers.clone() {
                     let value = value(number, length);
-                    let method = Method::StoreValue { key: key(number), value: &value };
+                    let method = Method::StoreValue { key: key(number), value: &value, life: None };
                     assert!(client.ask(self.now, number.into(), &method));
                 }
             }

@@ -65,8 +65,8 @@ impl Peer for Speaker {
         while self.client.is_connected() && self.asked - self.answers.len() < UNDER_WAY {
             let Some(request) = self.requests.get(self.asked) else { break };
             let method = match request {
-                Request::Store(key, value) => Method::StoreValue { key: *key, value },
-                Request::Find(key) => Method::FindValue { key: *key },
+                Request::Store(key, value) => Method::StoreValue { key: *key, value, life: None },
+                Request::Find(key) => Method::FindValue { key: *key, from: None },
             };
             if !self.client.ask(now, self.asked as u64, &method) {
                 break;
@@ -181,7 +181,7 @@ impl Network {
 
 /// Stores a value through a node: the ids of those who took it.
 fn holders(sim: &mut Simulation, node: Host, key: Id, value: Vec<u8>) -> BTreeSet<Id> {
-    sim.put(node, key, value).expect("to store").into_iter().map(|holder| holder.id).collect()
+    sim.put(node, key, value).expect("to store").accepted().map(|holder| holder.id).collect()
 }
 
 fn config(when_full: WhenFull, per_address: u64) -> Config {
