@@ -105,10 +105,16 @@ mod store {
         let mut who = database.move_in(None, Id::of(b"new"), limits())?;
         let mut found = Vec::new();
         for key in database.keys(&who)? {
-            database.values(&mut who, &key, &UnixTime(i64::MIN).into(), &Id::new([0; 20]), |value| {
-                found.push((key, value.to_vec()));
-                ControlFlow::Continue(())
-            })?;
+            database.values(
+                &mut who,
+                &key,
+                &UnixTime(i64::MIN).into(),
+                (&Id::new([0; 20]), &Id::new([0; 20])),
+                |value| {
+                    found.push((key, value.to_vec()));
+                    ControlFlow::Continue(())
+                },
+            )?;
         }
         Ok(found)
     }
@@ -386,7 +392,7 @@ impl House {
             while peer.client.is_connected() && asked.len() < UNDER_WAY {
                 let (key, value) = self.value();
                 let now = peer.now();
-                if !peer.client.ask(now, self.count, &Method::StoreValue { key, value: &value }) {
+                if !peer.client.ask(now, self.count, &Method::StoreValue { key, value: &value, life: None }) {
                     break;
                 }
                 asked.insert(self.count, (key, value));
@@ -449,7 +455,11 @@ impl House {
             peer.turn();
             let now = peer.now();
             while peer.client.is_connected() && asked < keys.len() && asked < answered + 4 {
-                assert!(peer.client.ask(now, asked as u64, &Method::FindValue { key: keys[asked] }));
+                assert!(peer.client.ask(
+                    now,
+                    asked as u64,
+                    &Method::FindValue { key: keys[asked], from: None }
+                ));
                 asked += 1;
             }
             while let Some((number, answer)) = peer.client.answers.pop_front() {

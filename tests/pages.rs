@@ -209,6 +209,28 @@ fn a_search_collects_all_pages() {
     }
 }
 
+/// Of very many small values only some are looked at for one answer; the rest is to be had.
+#[test]
+fn very_many_values_are_given_out_in_parts() {
+    let key = Id::of(b"key");
+    let values: Vec<Vec<u8>> = (0..5000u16).map(|n| n.to_be_bytes().to_vec()).collect();
+    let config = Config { max_values_per_key: 10_000, max_bytes_per_key: 1 << 24, ..Config::default() };
+    let (mut network, _) = holder(1, config, key, &values);
+    let (mut found, mut place, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let (values, more, _) = ask(&mut network, key, place.as_deref()).expect("an answer");
+        found.extend(values);
+        pages += 1;
+        place = more;
+        if place.is_none() {
+            break;
+        }
+    }
+    assert!((2..5).contains(&pages), "{pages}");
+    found.sort();
+    assert_eq!(found, values);
+}
+
 /// What a keeper answers to a search: to the first request, and to each page.
 type Pages = Box<dyn FnMut(Option<u64>) -> (Vec<Vec<u8>>, Option<u64>)>;
 

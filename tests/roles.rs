@@ -84,6 +84,40 @@ fn the_answer_to_a_store_says_how_long_the_value_is_kept() {
     assert_eq!(network.stats(node).values_invalid, 0);
 }
 
+/// Whoever is handed a value on does not keep it for longer than its publisher said, though he
+/// keeps others for longer than who hands it on.
+#[test]
+fn a_life_of_its_own_goes_on_with_the_value() {
+    let key = Id::of(b"key");
+    let mut network = Network::new(1);
+    let giver = network.node(address(0), Config { hand_on_interval: secs(60), ..Config::default() });
+    network.peer(address(1), Id::of(b"publisher"), polite());
+    network.ask(address(1), address(0), b"0", &Method::Ping);
+    network.run(secs(1));
+    for (value, life) in [(&b"short"[..], Some(4 * 3600)), (b"usual", None)] {
+        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value, life });
+    }
+    network.run(secs(10));
+    network.dead.insert(address(1));
+    let week = Config { value_lifetime: secs(7 * 24 * 3600), ..Config::default() };
+    let taker = network.node(address(2), week);
+    network.introduce(taker, address(0));
+    network.run(secs(3600));
+    assert_eq!(network.stats(taker).values, 2, "they were handed on");
+    network.dead.insert(address(0));
+    network.run(secs(2 * 3600));
+    let mut found = network.find_values(taker, key);
+    found.sort();
+    assert_eq!(found, [b"short", b"usual"]);
+    network.run(secs(3600));
+    assert_eq!(network.find_values(taker, key), [b"usual"]);
+    network.run(secs(6 * 24 * 3600));
+    assert_eq!(network.find_values(taker, key), [b"usual"]);
+    network.run(secs(24 * 3600));
+    assert_eq!(network.find_values(taker, key), [b""; 0]);
+    assert_eq!(network.stats(giver).values_handed_on, 2);
+}
+
 // -- the validator
 
 fn no_short_ones() -> Validator {

@@ -93,9 +93,18 @@ fn key_full(limit: usize) -> Put {
     Put::Refused(Refusal::KeyValues { limit })
 }
 
+/// How long before it expires a value was stored.
+const LIFE: i64 = 1000;
+
 /// Stores a value that expires at `end`, before anything has.
 fn put(database: &mut Database, who: &mut Resident, key: &Id, value: &[u8], end: i64) -> Put {
-    let new = NewValue { key, value, time: UnixTime(-1), expires: UnixTime(end), sender: None };
+    let new = NewValue {
+        key,
+        value,
+        time: UnixTime(end.saturating_sub(LIFE)),
+        expires: UnixTime(end),
+        sender: None,
+    };
     database.put(who, &new, &at(-1)).expect("a put")
 }
 
@@ -384,7 +393,7 @@ fn run_model(place: &Place, seed: u64) {
                     .collect();
                 let round = expected.range(start..).chain(expected.range(..start));
                 let expected: Vec<_> =
-                    round.take(at_most).map(|(digest, time)| (*digest, UnixTime(*time))).collect();
+                    round.take(at_most).map(|(digest, time)| (*digest, UnixTime(*time - LIFE))).collect();
                 let held = database.held(&mut who, &key, (&at(0), UnixTime(second)), &start, at_most);
                 assert_eq!(held, Ok(expected), "step {step}");
                 let value = vec![rng.random_range(0..4); rng.random_range(0..9)];
@@ -392,12 +401,14 @@ fn run_model(place: &Place, seed: u64) {
                 let time = values.get(&(key, value.clone())).map(|time| UnixTime(*time));
                 let digests = [(digest, digest), (FIRST, FIRST)].into_iter();
                 assert_eq!(
-                    database.ends(&mut who, &key, &at(0), digests),
-                    Ok(vec![time, None]),
+                    database.times(&mut who, &key, &at(0), digests),
+                    Ok(vec![time.map(|end| UnixTime(end.0 - LIFE)), None]),
                     "step {step}"
                 );
                 let expected = time.map(|time| (value, time));
-                assert_eq!(database.value(&mut who, &key, &at(0), &digest), Ok(expected), "step {step}");
+                let found = database.value(&mut who, &key, &at(0), &digest);
+                let found = found.map(|found| found.map(|(value, _, end)| (value, end)));
+                assert_eq!(found, Ok(expected), "step {step}");
                 let keys: BTreeSet<Id> = values.keys().map(|(key, _)| *key).collect();
                 assert_eq!(database.keys(&who), Ok(keys.into_iter().collect()), "step {step}");
             }

@@ -149,8 +149,8 @@ impl Node {
         custody.checks.set(key, now, next_due(world, before.interval), before.interval);
         custody.done.checks += 1;
         let (mut offered, mut offer) = (Vec::with_capacity(held.len()), Vec::new());
-        for (digest, end) in held {
-            Offer::add(&mut offer, &digest, age_on_arrival(stored(end, world.ctx.config), at.now));
+        for (digest, stored) in held {
+            Offer::add(&mut offer, &digest, age_on_arrival(stored, at.now));
             offered.push(digest);
         }
         let lookup = self.lookup(world, key, Goal::Closest);
@@ -209,11 +209,13 @@ impl Node {
             return None;
         };
         match world.store.value(&mut self.resident, &key, &at, &digest) {
-            Ok(Some((value, end))) => {
-                let stored = stored(end, world.ctx.config);
+            Ok(Some((value, stored, end))) => {
+                // One with a life of its own goes with that: elsewhere others may live longer.
+                let own_life = end.0.saturating_sub(stored.0) < seconds(world.ctx.config.value_lifetime);
+                let ends = own_life.then_some(end);
                 plan.room = plan.room.saturating_sub((value.len() * holders.len()) as u64);
                 let publish = Publish::new(holders, world.ctx.config.concurrent_requests, 0);
-                Some(Task::Handing { publish, key, value, stored, ends: end })
+                Some(Task::Handing { publish, key, value, stored, ends })
             }
             Ok(None) => None,
             Err(error) => {
@@ -250,7 +252,7 @@ impl Node {
         let config = world.ctx.config;
         let digests = offer.values().map(|value| value.digests());
         let at = self.value_time(&world.ctx);
-        let held = match world.store.ends(&mut self.resident, key, &at, digests) {
+        let held = match world.store.times(&mut self.resident, key, &at, digests) {
             Ok(held) => held,
             Err(error) => {
                 log::error!("node {}: values cannot be read: {error}", self.id);
@@ -266,9 +268,7 @@ impl Node {
             known += usize::from(held.is_some());
             let lacking = match held {
                 None => has_room,
-                Some(end) => {
-                    stored(end, config).0.saturating_add(lifetime / i64::from(YOUNGER_PART)) < offered
-                }
+                Some(held) => held.0.saturating_add(lifetime / i64::from(YOUNGER_PART)) < offered,
             };
             let taken = config.validator.as_ref().is_none_or(|it| it.may_take(key, &value.digest));
             if useful && lacking && taken && config.role == Role::Full {
@@ -305,12 +305,6 @@ impl Node {
 /// Values that expire after this are worth handing on.
 fn worth_offering(at: &Moment, config: &Config) -> UnixTime {
     UnixTime(at.now.0.saturating_add(seconds(config.value_lifetime / LAST_PART)))
-}
-
-/// When a value that expires then would have been stored if it lived for as long as most do:
-/// so its age tells others how much of its life is left, whatever life it was given.
-fn stored(end: UnixTime, config: &Config) -> UnixTime {
-    end.minus(config.value_lifetime)
 }
 
 /// A value's age in seconds when it arrives, rounded up, and a second more for the way: so

@@ -87,8 +87,8 @@ pub(super) enum Task {
     /// Asks the nodes nearest to a key which of its values they lack.
     Checking(Box<Check>),
     /// Gives one of them to those that lack it. `stored`: when it was published; `ends`: when its
-    /// life ends.
-    Handing { publish: Publish, key: Id, value: Vec<u8>, stored: UnixTime, ends: UnixTime },
+    /// life ends, if that is its own.
+    Handing { publish: Publish, key: Id, value: Vec<u8>, stored: UnixTime, ends: Option<UnixTime> },
 }
 
 #[derive(Debug)]
@@ -228,8 +228,8 @@ impl Task {
             Task::Contact => None,
             Task::Checking(check) => Some(check.method()),
             Task::Handing { key, value, stored, ends, .. } => {
-                let (age, life) = (age_on_arrival(*stored, now), Some(life_on_arrival(*ends, now)));
-                Some(Method::HandOn { key: *key, value, age, life })
+                let life = ends.map(|ends| life_on_arrival(ends, now));
+                Some(Method::HandOn { key: *key, value, age: age_on_arrival(*stored, now), life })
             }
             Task::Storing(Storing { key, value, life, .. }) => {
                 Some(Method::StoreValue { key: *key, value, life: *life })

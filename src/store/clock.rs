@@ -72,6 +72,12 @@ impl Moment {
         UnixTime(if run < self.doubted { expires.0.saturating_sub(self.doubt) } else { expires.0 })
     }
 
+    /// When a value was stored, for those who ask: as much sooner as it expires sooner.
+    pub fn stored(&self, run: i64, expires: UnixTime, time: UnixTime) -> UnixTime {
+        let doubt = expires.0.saturating_sub(self.end(run, expires).0);
+        UnixTime(time.0.saturating_sub(doubt))
+    }
+
     /// The seconds in doubt, and the first run whose values are not.
     pub(super) fn doubt(&self) -> (i64, i64) {
         (self.doubt, self.doubted)

@@ -26,7 +26,7 @@ impl Database {
     }
 
     /// Digests of the values of a key that expire later than `ends_after`, and when they
-    /// do, no more than `at_most`, from the digest `start` on and then round. Of a great many
+    /// were stored, no more than `at_most`, from the digest `start` on and then round. Of a great many
     /// only some are looked at.
     ///
     /// # Errors
@@ -55,9 +55,10 @@ impl Database {
                     && let Some(row) = rows.next()?
                 {
                     room -= 1;
-                    let end = at.end(row.get(1)?, UnixTime(row.get(2)?));
-                    if end > ends_after {
-                        held.push((Id::new(row.get(0)?), end));
+                    let (run, expires) = (row.get(1)?, UnixTime(row.get(2)?));
+                    if at.end(run, expires) > ends_after {
+                        let stored = at.stored(run, expires, UnixTime(row.get(3)?));
+                        held.push((Id::new(row.get(0)?), stored));
                     }
                 }
             }
@@ -65,13 +66,13 @@ impl Database {
         })
     }
 
-    /// When values of a key expire: for each range of digests, least and greatest, when
-    /// one in it does; `None` where there is none.
+    /// When values of a key were stored: for each range of digests, least and greatest, when
+    /// one in it was; `None` where there is none.
     ///
     /// # Errors
     ///
     /// When SQLite fails; everything since the last commit is then undone.
-    pub fn ends(
+    pub fn times(
         &mut self,
         who: &mut Resident,
         key: &Id,
@@ -88,14 +89,16 @@ impl Database {
                 .map(|(least, greatest)| {
                     let of = params![who.number, key.as_bytes(), least.as_bytes(), greatest.as_bytes()];
                     let mut rows = statement.query(of)?;
-                    let end = |row: &Row<'_>| Ok(at.end(row.get(0)?, UnixTime(row.get(1)?)));
-                    rows.next()?.map(end).transpose()
+                    let stored = |row: &Row<'_>| {
+                        Ok(at.stored(row.get(0)?, UnixTime(row.get(1)?), UnixTime(row.get(2)?)))
+                    };
+                    rows.next()?.map(stored).transpose()
                 })
                 .collect()
         })
     }
 
-    /// A value and when it expires, if it is there.
+    /// A value, when it was stored and when it expires, if it is there.
     ///
     /// # Errors
     ///
@@ -106,7 +109,7 @@ impl Database {
         key: &Id,
         at: &Moment,
         digest: &Id,
-    ) -> Result<Option<(Vec<u8>, UnixTime)>, StoreError> {
+    ) -> Result<Option<(Vec<u8>, UnixTime, UnixTime)>, StoreError> {
         self.settle(who);
         if !who.has(key) {
             return Ok(None);
@@ -114,7 +117,10 @@ impl Database {
         self.read(|connection| {
             let mut statement = connection.prepare(schema::VALUE)?;
             let mut rows = statement.query(params![who.number, key.as_bytes(), digest.as_bytes()])?;
-            let value = |row: &Row<'_>| Ok((row.get(0)?, at.end(row.get(1)?, UnixTime(row.get(2)?))));
+            let value = |row: &Row<'_>| {
+                let (run, expires) = (row.get(1)?, UnixTime(row.get(2)?));
+                Ok((row.get(0)?, at.stored(run, expires, UnixTime(row.get(3)?)), at.end(run, expires)))
+            };
             rows.next()?.map(value).transpose()
         })
     }

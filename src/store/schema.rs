@@ -261,18 +261,18 @@ pub(super) const VALUES_OF_NODE: &str = "SELECT number FROM value WHERE node = ?
 pub(super) const KEYS: &str = "SELECT DISTINCT key FROM value WHERE node = ?1";
 /// Values of a key without themselves, from a digest on.
 pub(super) const HELD_FROM: &str = "
-    SELECT digest, run, expires FROM value
+    SELECT digest, run, expires, time FROM value
     WHERE node = ?1 AND key = ?2 AND digest >= ?3 ORDER BY digest LIMIT ?4";
 /// The same, for those before the digest.
 pub(super) const HELD_BEFORE: &str = "
-    SELECT digest, run, expires FROM value
+    SELECT digest, run, expires, time FROM value
     WHERE node = ?1 AND key = ?2 AND digest < ?3 ORDER BY digest LIMIT ?4";
-/// When a value expires whose digest is in a range that it has for itself.
+/// When a value was stored whose digest is in a range that it has for itself.
 pub(super) const STORED: &str = "
-    SELECT run, expires FROM value
+    SELECT run, expires, time FROM value
     WHERE node = ?1 AND key = ?2 AND digest BETWEEN ?3 AND ?4 LIMIT 1";
 pub(super) const VALUE: &str = "
-    SELECT value, run, expires FROM value WHERE node = ?1 AND key = ?2 AND digest = ?3";
+    SELECT value, run, expires, time FROM value WHERE node = ?1 AND key = ?2 AND digest = ?3";
 
 pub(super) const PUBLISHED_SIZES: &str = "SELECT length(value), time FROM published";
 pub(super) const PUBLISHED: &str = "SELECT number, time FROM published WHERE node = ?1";
