@@ -85,7 +85,11 @@
 //! | a value | 64 KiB, at most 99,000 bytes | [`Config::max_value_size`] |
 //! | a message | 99,999 bytes | [`Config::max_message_size`] |
 //! | values under one key | 1,024 | [`Config::max_values_per_key`] |
+//! | values under one key | 1 MiB | [`Config::max_bytes_per_key`] |
 //! | values of one node | 64 MiB | [`Config::max_stored_bytes`] |
+//! | values of one node | 1,000,000 | [`Config::max_stored_values`] |
+//! | values from one address | 8 MiB | [`Config::max_bytes_per_address`] |
+//! | values from one block of addresses | 16 MiB (/24, /64) | [`Config::max_bytes_per_block`] |
 //! | life of a value | 24 h after its publisher stored it last | [`Config::value_lifetime`] |
 //! | what one node renews | 8 MiB of values | [`Config::max_renewed_bytes`] |
 //! | renewing and handing on | 2,000 bytes per second | [`Config::upkeep_rate`] |
