@@ -5,7 +5,7 @@
 //! each node tens of kilobytes. A node that is given a path has a database, a
 //! file, to itself. Schema and code are the same for both.
 //!
-//! A node in memory takes about 250 bytes here, one with a file about 210 kB (the
+//! A node in memory takes about 250 bytes here, one with a file about 210 kB with 100 values (the
 //! connection, its pages, and where readers and writers meet), and what its values take,
 //! see [`VALUE_OVERHEAD`].
 //!
