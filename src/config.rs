@@ -133,13 +133,16 @@ pub struct Config {
     /// all are.
     pub validator: Option<Validator>,
     /// How long a value is kept after its publisher stored it last; a value that was handed
-    /// on comes with its age. At least 1 s; default 24 h.
+    /// on comes with its age. It goes for what is stored from then on. Time counts while the node
+    /// runs; what it was away, or its clock jumped ahead, is credited up to half of this.
+    /// At least 1 s; default 24 h.
     pub value_lifetime: Duration,
     /// How many values one key may have. At least 1; default 1,024. One more is
     /// refused with an error.
     pub max_values_per_key: usize,
     /// How many bytes of values one key may have, each value counted with
-    /// OVERHEAD more for its row and indices, as in all that follow. At most 4 GiB less 1;
+    /// 384 more for its row, its indices and what is remembered of its key, as in all that
+    /// follow. At most 4 GiB less 1;
     /// default 1 MiB.
     pub max_bytes_per_key: u64,
     /// How many bytes of values a node keeps in all. Default 64 MiB. What would exceed it is
@@ -163,7 +166,7 @@ pub struct Config {
     /// [`value_lifetime`](Self::value_lifetime). Zero, or at least 1 s; default 1 h (as
     /// BEP 44 advises its publishers).
     pub renew_interval: Duration,
-    /// How many bytes of values are renewed, each counted with 192 more for its row. A value
+    /// How many bytes of values are renewed, each counted with 384 more. A value
     /// beyond that is stored once, and counted in
     /// [`Stats::values_not_renewed`](crate::Stats::values_not_renewed). Default 8 MiB: what
     /// [`upkeep_rate`](Self::upkeep_rate) allows to be renewed in a day, in values of 1 kB.

@@ -93,7 +93,11 @@
 //! | an answer | 99,999 bytes | [`Config::max_response`] |
 //! | answers to one search from one peer | 65 | |
 //! | values under one key | 1,024 | [`Config::max_values_per_key`] |
+//! | values under one key | 1 MiB | [`Config::max_bytes_per_key`] |
 //! | values of one node | 64 MiB | [`Config::max_stored_bytes`] |
+//! | values of one node | 1,000,000 | [`Config::max_stored_values`] |
+//! | values from one address | 8 MiB | [`Config::max_bytes_per_address`] |
+//! | values from one block of addresses | 16 MiB (/24, /64) | [`Config::max_bytes_per_block`] |
 //! | life of a value | 24 h after its publisher stored it last | [`Config::value_lifetime`] |
 //! | what one node renews | 8 MiB of values | [`Config::max_renewed_bytes`] |
 //! | renewing and handing on | 2,000 bytes per second | [`Config::upkeep_rate`] |

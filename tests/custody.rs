@@ -167,7 +167,7 @@ fn what_failed_is_not_renewed_and_a_renewal_that_fails_is_tried_again_soon() {
 fn a_node_with_a_file_goes_on_renewing() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("node.db");
-    let limited = Config { max_renewed_bytes: 2 * 200, ..Config::default() };
+    let limited = Config { max_renewed_bytes: 2 * 400, ..Config::default() };
     let (mut network, others) = Network::joined(6, 8, &holders_only());
     let options = || NodeOptions { config: Arc::new(limited.clone()), id: None, store: Some(path.clone()) };
     let publisher = network.node_with(address(50), address(50), options());

@@ -128,7 +128,7 @@ fn a_stream_that_makes_no_sense_starts_over() {
 
 #[test]
 fn a_full_key_and_a_full_store_are_refused() {
-    let config = Config { max_values_per_key: 3, max_stored_bytes: 5000, ..Config::default() };
+    let config = Config { max_values_per_key: 3, max_stored_bytes: 6000, ..Config::default() };
     let (mut network, node) = one_node(config);
     let mut store = |key: &[u8], value: &[u8]| {
         network.ask(
@@ -148,7 +148,7 @@ fn a_full_key_and_a_full_store_are_refused() {
     assert_eq!(store(b"other", &[7; 3000]), ["empty"]);
     assert!(store(b"third", &[8; 3000])[0].contains("no room"));
     assert_eq!(store(b"third", &[8; 300]), ["empty"]);
-    assert!(network.stats(node).value_bytes <= 5000);
+    assert!(network.stats(node).value_bytes <= 6000);
 
     // Its own values are refused in the same way.
     let operation = network.engine.store_value(network.now, node, Id::of(b"own"), vec![9; 3000], None, None);
@@ -309,6 +309,38 @@ fn nothing_that_a_message_may_hold_does_harm() {
 fn in_file(path: &std::path::Path) -> NodeOptions {
     let config = Config { max_bytes_per_key: 1 << 24, ..Config::default() };
     NodeOptions { config: Arc::new(config), id: None, store: Some(path.to_owned()) }
+}
+
+/// Somebody writes to the node's file: values are refused meanwhile, and nothing else.
+#[test]
+fn a_busy_file_refuses_values_and_no_more() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("node.db");
+    let mut network = Network::new(1);
+    let node = network.node_with(address(0), address(0), in_file(&path));
+    network.peer(address(1), Id::of(b"peer"), silent());
+    let key = Id::of(b"key");
+    let give = |network: &mut Network, value: &[u8]| {
+        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value });
+        network.run(secs(2));
+    };
+    give(&mut network, b"one");
+    assert!(matches!(network.store(node, key, b"own"), Outcome::Stored(Ok(_))));
+    assert_eq!(answers(&mut network, 1).len(), 1);
+    let writer = rusqlite::Connection::open(&path).expect("a database");
+    writer.execute_batch("BEGIN IMMEDIATE").expect("writing");
+    give(&mut network, b"two");
+    assert_eq!(answers(&mut network, 1), ["this node cannot store values now: its file is busy"]);
+    assert_eq!(network.stats(node).values_refused, 1);
+    let withdrawn = network.engine.withdraw(network.now, node, key, b"own");
+    assert!(withdrawn.is_err(), "nothing was withdrawn: {withdrawn:?}");
+    network.ask(address(1), address(0), b"2", &Method::FindValue { key });
+    network.run(secs(2));
+    assert_eq!(network.stats(node).values, 2);
+    writer.execute_batch("ROLLBACK").expect("no more");
+    give(&mut network, b"two");
+    assert_eq!(network.stats(node).values, 3);
+    assert_eq!(network.engine.withdraw(network.now, node, key, b"own").ok(), Some(true));
 }
 
 /// A disk that fails between a value and the promise to keep it: everything since

@@ -179,6 +179,11 @@ fn a_file_has_one_user_by_all_its_names() {
     let database = open(&other).expect("it is free");
     assert_eq!(open(&path).err(), Some(StoreError::InUse(path.clone())));
     drop(database);
+    // A link to a file that is still to be made.
+    fs::remove_file(&path).expect("a file");
+    let database = open(&other).expect("a new file");
+    assert_eq!(open(&path).err(), Some(StoreError::InUse(path.clone())));
+    drop(database);
 }
 
 /// Who opens it while another closes it gets it or not, but never do two.

@@ -14,7 +14,7 @@ pub struct Stats {
     pub network_size: f64,
     /// Values held.
     pub values: u64,
-    /// Their bytes in all, each counted with 192 more for its row and indices, as in
+    /// Their bytes in all, each counted with 384 more for what is kept beside it, as in
     /// [`Config::max_stored_bytes`](crate::Config::max_stored_bytes).
     pub value_bytes: u64,
     /// Values that were not stored, as a limit or the store did not allow it.

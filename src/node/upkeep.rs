@@ -17,7 +17,8 @@ use crate::table::Entry;
 use crate::time::Time;
 use crate::wheel::Timer;
 
-/// Values deleted in one go: 2 ms of work at the most, for which the loop stands still.
+/// Values deleted in one go, for which the loop stands still: 1 to 2 ms of work, measured with
+/// values of 100 bytes on a busy machine.
 const EXPIRE_AT_ONCE: u32 = 200;
 /// The time for everything else until the next such lot.
 const EXPIRE_PAUSE: Duration = Duration::from_millis(20);

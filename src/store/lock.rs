@@ -13,6 +13,9 @@ use crate::error::StoreError;
 /// How often a lock is tried that others open and close at the same time.
 const TRIES: u32 = 100;
 
+/// How many symbolic links one may lead to another, as on most systems.
+const MOST_LINKS: u32 = 40;
+
 /// Held for as long as the file is in use.
 #[derive(Debug)]
 pub(super) struct Lock {
@@ -57,18 +60,25 @@ impl Drop for Lock {
     }
 }
 
-/// The path without symbolic links: where SQLite keeps the log, and one for all ways there.
+/// The path without symbolic links: where SQLite keeps the log, and one for all ways there. The
+/// last of them may lead to a file that is still to be made.
 fn real(path: &Path) -> PathBuf {
-    if !cfg!(unix) {
-        return path.to_owned();
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        if !cfg!(unix) {
+            break;
+        } else if let Ok(real) = path.canonicalize() {
+            return real;
+        }
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new("."));
+        match (fs::read_link(&path), directory.canonicalize(), path.file_name()) {
+            (Ok(target), ..) => path = directory.join(target),
+            (_, Ok(directory), Some(name)) => return directory.join(name),
+            _ => break,
+        }
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    path.canonicalize()
-        .or_else(|error| {
-            let directory = directory.unwrap_or(Path::new(".")).canonicalize()?;
-            path.file_name().map(|name| directory.join(name)).ok_or(error)
-        })
-        .unwrap_or_else(|_| path.to_owned())
+    path
 }
 
 /// Whether the file is the one at the path.

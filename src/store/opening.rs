@@ -40,9 +40,6 @@ pub(super) fn file(
     let connection = locked(path, durability, lifetime).map_err(|error| match locate(error, path) {
         // No node has it open: another program writes, or reads what is no log yet.
         StoreError::Busy(path) => StoreError::InUse(path),
-        StoreError::Denied(path) if path.metadata().is_ok_and(|file| file.permissions().readonly()) => {
-            StoreError::ReadOnly(path)
-        }
         error => error,
     })?;
     Ok((connection, lock))
