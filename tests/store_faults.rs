@@ -523,7 +523,7 @@ fn every_write_fails_in_its_turn() {
 
 #[test]
 fn writes_of_much_fail_in_their_turn() {
-    assert!(try_all(&WRITING, Extent::Some(197), large_course) > 2000);
+    assert!(try_all(&WRITING, Extent::Some(397), large_course) > 2000);
 }
 
 #[test]

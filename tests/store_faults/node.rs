@@ -236,7 +236,7 @@ pub fn life(fault: Fault) {
 
 #[test]
 fn a_node_on_a_disk_that_fails_lives_on() {
-    assert!(try_all(&WRITING, Extent::Some(2), life) > 100);
+    assert!(try_all(&WRITING, Extent::Some(7), life) > 100);
 }
 
 #[test]
