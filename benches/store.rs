@@ -29,6 +29,10 @@
 
 #[path = "../tests/support/client.rs"]
 mod client;
+#[path = "store/memory.rs"]
+mod memory;
+#[path = "store/sqlite.rs"]
+mod sqlite;
 #[path = "../tests/support/vfs.rs"]
 mod vfs;
 
@@ -36,7 +40,6 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -170,7 +173,7 @@ fn options() -> Option<Options> {
 
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("--one-memory") {
-        return one_memory();
+        return memory::one_memory();
     }
     let Some(options) = options() else {
         eprintln!("usage: store [stores] [million] [memory] [--values N] [--seconds S]");
@@ -186,7 +189,7 @@ fn main() {
         million(options.values);
     }
     if wanted("memory") {
-        memory();
+        memory::memory();
     }
     println!("took {} s", begun.elapsed().as_secs());
 }
@@ -212,9 +215,9 @@ fn stores(span: Duration) {
         let path = durable.map(|_| directory.path().join("node.db"));
         let word = durable.map(|(_, word)| word);
         // Before and after, so that whatever else the machine does concerns both.
-        let before = sqlite_rate(word, span / 2);
+        let before = sqlite::rate(word, span / 2);
         let node = node_rate(path.as_deref(), durable.unwrap_or(store::PROGRAM).0, span);
-        let own = before.and(sqlite_rate(word, span / 2));
+        let own = before.and(sqlite::rate(word, span / 2));
         let (time, work) = (node.per_second() / own.per_second(), own.each() / node.each());
         println!(
             "{name:<14} {:>10.0} {:>10.0} {:>10.1} {:>10.1} {time:>8.2} {work:>7.2} {:>5.0} %",
@@ -373,73 +376,6 @@ impl Peer {
     }
 }
 
-/// Rows that SQLite takes, into the same tables with the same settings.
-fn sqlite_rate(synchronous: Option<&str>, span: Duration) -> Rate {
-    let directory = TempDir::new().expect("a directory");
-    let model = directory.path().join("model.db");
-    drop(Store::open(&model));
-    let connection = match synchronous {
-        Some(synchronous) => {
-            let connection = Connection::open(&model).expect("a file");
-            let settings = format!(
-                "PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -512; PRAGMA mmap_size = 0;
-                 PRAGMA synchronous = {synchronous}; PRAGMA journal_mode = WAL;
-                 PRAGMA wal_autocheckpoint = 1000; PRAGMA temp_store = MEMORY;"
-            );
-            connection.execute_batch(&settings).expect("settings");
-            connection
-        }
-        None => {
-            let connection = Connection::open_in_memory().expect("memory");
-            connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").expect("a setting");
-            let file = Connection::open(&model).expect("a file");
-            let mut objects =
-                file.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL").expect("sql");
-            let objects = objects.query_map([], |row| row.get::<_, String>(0)).expect("a schema");
-            objects.for_each(|sql| connection.execute_batch(&sql.expect("sql")).expect("a table"));
-            connection
-        }
-    };
-    // Every column there is, whatever the version.
-    let mut columns = connection.prepare("SELECT name FROM pragma_table_info('value')").expect("a table");
-    let columns: Vec<String> =
-        columns.query_map([], |row| row.get(0)).expect("columns").map(|name| name.expect("a name")).collect();
-    let columns: Vec<String> = columns.into_iter().filter(|name| name != "number").collect();
-    let places = vec!["?"; columns.len()].join(", ");
-    let sql = format!("INSERT INTO value ({}) VALUES ({places})", columns.join(", "));
-    let mut statement = connection.prepare(&sql).expect("a statement");
-    let mut rng = seeded(seed_from_number(1));
-    let (mut key, mut digest, mut value) = ([0; 20], [0; 20], [7; SIZE]);
-    let (mut rows, begun, busy) = (0, Instant::now(), work());
-    while begun.elapsed() < span {
-        connection.execute_batch("BEGIN IMMEDIATE").expect("to begin");
-        for _ in 0..BATCH {
-            rng.fill_bytes(&mut key);
-            rng.fill_bytes(&mut digest);
-            value[..20].copy_from_slice(&digest);
-            let (distance, time) = (rng.random_range(0..i64::MAX), START + rows);
-            for (place, column) in columns.iter().enumerate() {
-                let place = place + 1;
-                let bound = match column.as_str() {
-                    "node" => statement.raw_bind_parameter(place, 1),
-                    "key" => statement.raw_bind_parameter(place, &key[..]),
-                    "digest" => statement.raw_bind_parameter(place, &digest[..]),
-                    "value" => statement.raw_bind_parameter(place, &value[..]),
-                    "sender" => statement.raw_bind_parameter(place, "127.0.0.1"),
-                    "distance" => statement.raw_bind_parameter(place, distance),
-                    _ => statement.raw_bind_parameter(place, time),
-                };
-                bound.expect("a parameter");
-            }
-            statement.raw_execute().expect("a row");
-            rows += 1;
-        }
-        connection.execute_batch("COMMIT").expect("to commit");
-    }
-    let busy = work() - busy;
-    Rate { count: rows as u64, took: begun.elapsed().as_secs_f64(), busy }
-}
-
 // -- a million
 
 struct NoRoutes;
@@ -502,8 +438,10 @@ fn million(count: u64) {
             "opening_s": opening.as_secs_f64(), "lookup_us": lookup, "lookup_absent_us": lookup_absent,
             "expiry_s": expiry.total.as_secs_f64(), "expiry_longest_ms": expiry.longest,
             "expiry_longest_own_ms": expiry.longest_own, "expiry_longest_cpu_ms": expiry.longest_work,
-            "expiry_median_cpu_ms": expiry.usual_work, "expiry_cpu_ms_by_rows": by_rows,"expiry_p99_own_ms": expiry.most_own,
-            "node_start_s": expiry.start, "file_bytes_after": size(),
+            "expiry_median_cpu_ms": expiry.usual_work, "expiry_cpu_ms_by_rows": by_rows,
+            "expiry_p99_own_ms": expiry.most_own,
+            "node_start_s": expiry.start,
+            "file_bytes_after": size(),
         })],
     );
 }
@@ -611,79 +549,4 @@ fn expire(path: &Path, config: Config, count: u64) -> Expiry {
         usual_work: works[works.len() - 1 - busy / 2] * 1e3,
         most_own: ms(own[own.len() - 1 - busy / 100]),
     }
-}
-
-// -- memory
-
-fn memory() {
-    println!("memory of a node, in kB");
-    println!("{:<26} {:>8} {:>12} {:>12}", "", "nodes", "resident", "SQLite's");
-    let mut rows = Vec::new();
-    for (kind, nodes, values) in
-        [("memory", 2000, 0), ("memory", 2000, 100), ("file", 200, 0), ("file", 200, 100)]
-    {
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.args(["--one-memory", kind, &nodes.to_string(), &values.to_string()]);
-        let output = command.output().expect("a process");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let row: Value = serde_json::from_slice(&output.stdout).expect("a line");
-        let name = format!("in {kind}, {values} values");
-        let [resident, sqlite] = ["resident_bytes", "sqlite_bytes"].map(|name| row[name].as_f64());
-        let kb = |bytes: Option<f64>| bytes.unwrap_or(f64::NAN) / 1e3;
-        println!("{name:<26} {nodes:>8} {:>12.1} {:>12.1}", kb(resident), kb(sqlite));
-        rows.push(row);
-    }
-    told("memory", rows);
-}
-
-/// In a process of its own: what a node takes.
-fn one_memory() {
-    let words: Vec<String> = std::env::args().skip(2).collect();
-    let [kind, nodes, values] = &words[..] else { panic!("a kind, how many nodes, how many values") };
-    let (nodes, values): (u64, u64) = (nodes.parse().expect("a number"), values.parse().expect("a number"));
-    let directory = TempDir::new().expect("a directory");
-    let mut engine =
-        Engine::new(seed_from_number(1), UnixTime(START), Box::new(NoRoutes)).expect("an engine");
-    let config = Arc::new(store::config(store::PROGRAM.0));
-    let mut buffer = Vec::new();
-    let before = (resident(), sqlite_memory());
-    for number in 0..nodes {
-        let path = (kind == "file").then(|| directory.path().join(format!("{number}.db")));
-        let options = NodeOptions { config: Arc::clone(&config), id: None, store: path };
-        let addr = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 4000));
-        let node = engine.add_node(Time::ZERO, addr, options).expect("a node");
-        // Alone in its network, the node holds what its owner stores.
-        for value in 0..values {
-            let (key, value) = numbered(number << 32 | value);
-            engine.store_value(Time::ZERO, node, key, value.to_vec(), None, None);
-            while engine.poll_event().is_some() {}
-        }
-        while let Some(ready) = engine.poll_ready() {
-            while engine.poll_transmit(Time::ZERO, ready, &mut buffer).is_some() {}
-        }
-        while engine.poll_event().is_some() {}
-        let held = engine.stats(node).expect("a node").values;
-        assert_eq!(held as u64, values);
-    }
-    let per_node = |now: u64, before: u64| (now - before) / nodes;
-    println!(
-        "{}",
-        json!({
-            "store": kind, "nodes": nodes, "values": values,
-            "resident_bytes": per_node(resident(), before.0),
-            "sqlite_bytes": per_node(sqlite_memory(), before.1),
-        })
-    );
-}
-
-/// Bytes of this process that are in memory.
-fn resident() -> u64 {
-    let text = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    pages * 4096
-}
-
-fn sqlite_memory() -> u64 {
-    // SAFETY: it takes no argument, and may be called at any time by any thread.
-    unsafe { rusqlite::ffi::sqlite3_memory_used() as u64 }
 }

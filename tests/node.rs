@@ -321,7 +321,7 @@ fn a_busy_file_refuses_values_and_no_more() {
     network.peer(address(1), Id::of(b"peer"), silent());
     let key = Id::of(b"key");
     let give = |network: &mut Network, value: &[u8]| {
-        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value });
+        network.ask(address(1), address(0), b"1", &Method::StoreValue { key, value, life: None });
         network.run(secs(2));
     };
     give(&mut network, b"one");
@@ -334,7 +334,7 @@ fn a_busy_file_refuses_values_and_no_more() {
     assert_eq!(network.stats(node).values_refused, 1);
     let withdrawn = network.engine.withdraw(network.now, node, key, b"own");
     assert!(withdrawn.is_err(), "nothing was withdrawn: {withdrawn:?}");
-    network.ask(address(1), address(0), b"2", &Method::FindValue { key });
+    network.ask(address(1), address(0), b"2", &Method::FindValue { key, from: None });
     network.run(secs(2));
     assert_eq!(network.stats(node).values, 2);
     writer.execute_batch("ROLLBACK").expect("no more");
