@@ -292,7 +292,7 @@ fn a_value_that_is_renewed_is_not_any_more_when_it_is_stored_with_an_end() {
 #[test]
 fn a_value_that_there_is_no_room_to_renew_is_stored_once_and_its_owner_told() {
     let mut network = Network::new(1);
-    let node = network.node(address(0), Config { max_renewed_bytes: 250, ..Config::default() });
+    let node = network.node(address(0), Config { max_renewed_bytes: 500, ..Config::default() });
     assert!(stored(network.store(node, key(), b"value")).renewed);
     let second = stored(network.store(node, key(), b"another"));
     assert_eq!((second.renewed, second.accepted().count()), (false, 1));

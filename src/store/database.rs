@@ -1,6 +1,7 @@
 //! A connection, and the nodes that live in it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,6 +40,11 @@ pub struct Database {
     changes: Vec<(i64, Change)>,
     /// What was undone, for nodes that have not followed yet.
     undone: BTreeMap<i64, Vec<Change>>,
+    /// New values of this turn, to be written together: making the statement anew for each would
+    /// take as long as carrying it out.
+    new: Vec<NewRow>,
+    /// Bytes of these.
+    new_bytes: usize,
     /// Why writes were last undone.
     failure: Option<StoreError>,
     /// Nodes that have left memory, whose rows are still to be deleted.
@@ -54,6 +60,25 @@ enum Room {
     ForAll,
     ForOne,
     Taken,
+}
+
+/// So many new values wait at the most to be written together, of so many bytes in all.
+const MAX_NEW: usize = 256;
+const MAX_NEW_BYTES: usize = 256 * 1024;
+
+/// The row of a value that is still to be written.
+#[derive(Debug)]
+pub(super) struct NewRow {
+    pub node: i64,
+    pub run: i64,
+    pub key: Id,
+    pub digest: Id,
+    pub time: i64,
+    pub expires: i64,
+    pub sender: Option<IpAddr>,
+    pub block: Option<i64>,
+    pub distance: i64,
+    pub value: Box<[u8]>,
 }
 
 /// The row of a node.
@@ -108,6 +133,8 @@ impl Database {
             rollbacks: 0,
             changes: Vec::new(),
             undone: BTreeMap::new(),
+            new: Vec::new(),
+            new_bytes: 0,
             failure: None,
             leavers: VecDeque::new(),
             tenants: 0,
@@ -314,6 +341,7 @@ impl Database {
         if self.has_uncommitted() {
             self.read(|connection| connection.execute_batch(schema::COMMIT))?;
         }
+        self.new.shrink_to(USUAL_CHANGES);
         self.changes.clear();
         self.changes.shrink_to(USUAL_CHANGES);
         Ok(())
@@ -325,7 +353,9 @@ impl Database {
         for (node, change) in std::mem::take(&mut self.changes) {
             self.undone.entry(node).or_default().push(change);
         }
-        if self.has_uncommitted() {
+        self.new = Vec::new();
+        self.new_bytes = 0;
+        if !self.connection.is_autocommit() {
             // It fails only where SQLite has rolled back by itself.
             let _ = self.connection.execute_batch(schema::ROLLBACK);
         }
@@ -345,7 +375,7 @@ impl Database {
     /// Whether there are writes that [`commit`](Self::commit) has still to make
     /// count.
     pub fn has_uncommitted(&self) -> bool {
-        !self.connection.is_autocommit()
+        !(self.new.is_empty() && self.connection.is_autocommit())
     }
 
     /// Lets the file grow to so many pages and no more, as on a full disk, for tests.
@@ -356,20 +386,14 @@ impl Database {
         log::debug!("pages: {set:?}");
     }
 
-    /// Does some work, and rolls back if it fails: SQLite may or may not have
-    /// done so itself, and afterwards there is but one case.
+    /// Does some work, with all that was written before in place, and rolls back if it fails:
+    /// SQLite may or may not have done so itself, and afterwards there is but one case.
     pub(super) fn read<T>(
         &mut self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        work(&self.connection).map_err(|error| {
-            self.roll_back();
-            // What a failing disk gave must not be taken for what is in the file later.
-            let _ = self.connection.execute_batch(schema::FORGET_PAGES);
-            let error = locate(fault(error), &self.path);
-            self.failure = Some(error.clone());
-            error
-        })
+        self.write_new()?;
+        self.run(work)
     }
 
     /// The same, in the transaction that [`commit`](Self::commit) ends.
@@ -377,12 +401,59 @@ impl Database {
         &mut self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let begin = !self.has_uncommitted();
-        self.read(|connection| {
+        self.write_new()?;
+        self.run_in_transaction(work)
+    }
+
+    /// Has a value written before anything else is done, or the commit.
+    pub(super) fn write_later(&mut self, row: NewRow) -> Result<(), StoreError> {
+        self.new_bytes += row.value.len();
+        self.new.push(row);
+        let many = self.new.len() >= MAX_NEW || self.new_bytes >= MAX_NEW_BYTES;
+        if many { self.write_new() } else { Ok(()) }
+    }
+
+    fn write_new(&mut self) -> Result<(), StoreError> {
+        if self.new.is_empty() {
+            return Ok(());
+        }
+        let mut new = std::mem::take(&mut self.new);
+        self.new_bytes = 0;
+        self.run_in_transaction(|connection| {
+            let mut statement = connection.prepare(schema::ADD_VALUE)?;
+            new.drain(..).try_for_each(|row| {
+                let NewRow { node, run, key, digest, time, expires, sender, block, distance, value } = row;
+                let sender = sender.map(|sender| sender.to_canonical().to_string());
+                let (key, digest) = (key.as_bytes(), digest.as_bytes());
+                let row = params![node, key, digest, time, expires, run, sender, block, distance, value];
+                statement.execute(row).map(drop)
+            })
+        })?;
+        self.new = new;
+        Ok(())
+    }
+
+    fn run_in_transaction<T>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let begin = self.connection.is_autocommit();
+        self.run(|connection| {
             if begin {
                 connection.execute_batch(schema::BEGIN)?;
             }
             work(connection)
+        })
+    }
+
+    fn run<T>(&mut self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        work(&self.connection).map_err(|error| {
+            self.roll_back();
+            // What a failing disk gave must not be taken for what is in the file later.
+            let _ = self.connection.execute_batch(schema::FORGET_PAGES);
+            let error = locate(fault(error), &self.path);
+            self.failure = Some(error.clone());
+            error
         })
     }
 

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use rusqlite::{Row, params};
 
 use super::clock::Moment;
-use super::database::Database;
+use super::database::{Database, NewRow};
 use super::fault::address;
 use super::refusal::Refusal;
 use super::resident::{Change, Counted, Put, Resident, charge};
@@ -71,10 +71,10 @@ impl Database {
     pub fn put(&mut self, who: &mut Resident, new: &NewValue<'_>, at: &Moment) -> Result<Put, StoreError> {
         self.settle(who);
         let digest = Id::of(new.value);
-        let (key, digest) = (new.key.as_bytes(), digest.as_bytes());
         let (time, expires) = (new.time.0, new.expires.0.max(new.time.0));
         if who.has(new.key) {
             let (doubt, doubted) = at.doubt();
+            let (key, digest) = (new.key.as_bytes(), digest.as_bytes());
             let row = params![who.number, key, digest, time, expires, who.run, doubt, doubted];
             if self.write(|connection| connection.execute(schema::RENEW_VALUE, row))? > 0 {
                 return Ok(Put::Renewed);
@@ -94,12 +94,19 @@ impl Database {
         if let Some(refusal) = refusal {
             return Ok(Put::Refused(refusal));
         }
-        let text = new.sender.map(|sender| sender.to_canonical().to_string());
         let makes_room = who.limits.when_full == WhenFull::MakeRoom;
-        let block = new.sender.filter(|_| makes_room).map(block_of);
-        let far = distance(&who.id(), new.key);
-        let row = params![who.number, key, digest, time, expires, who.run, text, block, far, new.value];
-        self.write(|connection| connection.execute(schema::ADD_VALUE, row))?;
+        self.write_later(NewRow {
+            node: who.number,
+            run: who.run,
+            key: *new.key,
+            digest,
+            time,
+            expires,
+            sender: new.sender,
+            block: new.sender.filter(|_| makes_room).map(block_of),
+            distance: distance(&who.id(), new.key),
+            value: new.value.into(),
+        })?;
         let added = Counted { key: *new.key, length, sender: new.sender };
         self.note(who, Change::Added(added));
         Ok(Put::Added)
