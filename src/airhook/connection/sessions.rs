@@ -119,11 +119,13 @@ impl Connection {
             self.learn(packet.session, carrier);
             return true;
         }
-        if shows_other {
+        if shows_other && self.silent == 0 {
             // Answered from the proven session: the past takes that for an ordinary
             // packet, and a new life of the peer learns our session from it.
             return self.refuse(ctx.now);
         }
+        // Or both sides have proven themselves in two sessions that crossed, and neither is heard
+        // in its own any more.
         let candidate = self.candidate.get_or_insert_with(|| {
             Box::new(Candidate { secret: ctx.rng.next_u64(), theirs: 0, challenge: false })
         });
