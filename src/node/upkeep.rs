@@ -17,11 +17,11 @@ use crate::table::Entry;
 use crate::time::Time;
 use crate::wheel::Timer;
 
-/// Values deleted in one go, for which the loop stands still: of values of 100 bytes that is about
-/// half a millisecond of work, and, where the log is copied into the file with that, 4.
-const EXPIRE_AT_ONCE: u32 = 50;
+/// Values deleted in one go, for which the loop stands still: of values of 100 bytes that is a
+/// third of a millisecond of work, and, where the log is copied into the file with that, 4.
+const EXPIRE_AT_ONCE: u32 = 25;
 /// The time for everything else until the next such lot.
-const EXPIRE_PAUSE: Duration = Duration::from_millis(10);
+const EXPIRE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Within this time of the host's waking up all its nodes look for their neighbours.
 const WAKING: Duration = Duration::from_secs(5);
