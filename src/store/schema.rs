@@ -163,7 +163,10 @@ pub(super) const FILE_CONNECTION: &str = "
     PRAGMA checkpoint_fullfsync = ON;
 ";
 
-/// For a new database, before its first table: free pages can be given back.
+/// For a new database, before its first table: free pages can be given back. Pages have SQLite's
+/// usual 4,096 bytes. Measured beside those of 1,024: a node with an empty file takes 203 kB with
+/// them instead of 138, with 100 values in it 226 instead of 203; in memory 100 values take 64 kB
+/// instead of 86, and storing takes less time, everywhere.
 pub(super) const NEW_DATABASE: &str = "PRAGMA auto_vacuum = INCREMENTAL";
 
 /// The same for a file, whose first page bears our mark from the first write on: with the lock, and in
