@@ -48,7 +48,10 @@ pub enum Role {
     /// All of it: it answers, and keeps values. The default.
     #[default]
     Full,
-    /// It answers, but keeps nothing that others want to store or hand on: they are told so.
+    /// It answers, but keeps nothing that others want to store or hand on: they are told so, each
+    /// time, since it is one of the nodes nearest to a key as any other. Where these are few, its
+    /// refusal may leave too few that accept
+    /// ([`store_redundancy`](Config::store_redundancy)).
     /// What its owner stores through it, it keeps if it is one of those to hold it.
     ReadOnly,
     /// It answers each request with an error, and so is in nobody's table: for programs that

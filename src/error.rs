@@ -330,11 +330,24 @@ impl fmt::Display for OperationError {
             OperationError::NobodyAnswered { asked } => {
                 write!(f, "none of {asked} nodes answered: look at the network, or add another contact")
             }
-            OperationError::Resolve(why) => write!(f, "the name cannot be resolved: {why}"),
-            OperationError::Call(e) => e.fmt(f),
+            OperationError::Resolve(why) => {
+                write!(f, "the name cannot be resolved: {why}; look at its spelling, or give an address")
+            }
+            OperationError::Call(e) => {
+                let advice = match e {
+                    CallError::Timeout | CallError::Unreachable => "look at its address and at the network",
+                    CallError::Malformed | CallError::Refused(_) => "ask another",
+                    _ => "try again",
+                };
+                write!(f, "{e}: {advice}")
+            }
             OperationError::ValueTooLarge { size, limit } => {
                 let over = size.saturating_sub(*limit);
-                write!(f, "the value has {size} bytes, {over} more than the {limit} that are allowed")
+                write!(
+                    f,
+                    "the value has {size} bytes, {over} more than the {limit} that are allowed: store it \
+                     in parts"
+                )
             }
             OperationError::ValueEmpty => f.write_str("the value is empty: at least one byte is needed"),
             OperationError::LifeOutOfBounds { life, limit } => {

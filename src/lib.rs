@@ -60,6 +60,12 @@
 //!   [with a life of its own](Khashmir::with_life); after that it lives for [`Config::value_lifetime`],
 //!   handed on with its age when its holders leave.
 //!   A search brings every value that the nearest nodes hold, each once. Values of a key have no order.
+//! * **The store.** What a node has said that it keeps it has until the value's time is up, unless its
+//!   owner lets it make room for others ([`WhenFull`]); in a file through crashes of the program, too,
+//!   or of the machine ([`Durability`]). Values age by a clock of the node's own: a jump of
+//!   the time of day, or a restart, credits half of [`Config::value_lifetime`] at the most, and nothing
+//!   lives for more than all of that while the node runs. A file that cannot be used is a
+//!   [`StoreError`] at the start; with a full disk values are refused, and the node lives on.
 //! * **Anybody may store anything under any key.** Nodes check the size, and what a
 //!   [`Validator`] of yours looks at, who sees each value before it is stored or found: if it
 //!   matters who wrote a value, sign it.
@@ -180,6 +186,7 @@ pub use engine::{ContactInfo, NodeKey, NodeOptions, OperationKey, Stats};
 pub use error::{CallError, ConfigError, OperationError, SendError, StartError, StoreError};
 pub use id::{Distance, Id, ParseIdError};
 pub use outcome::{Effort, Found, FoundNodes, FoundValues, Receipt, Search, StoreReply, Stored};
+pub use time::UnixTime;
 pub use validator::Validator;
 
 /// The examples in the README, compiled and run as tests.

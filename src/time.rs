@@ -54,6 +54,7 @@ impl Sub<Time> for Time {
 
 /// A time of day: whole seconds since 1970-01-01 00:00 UTC. What is written to
 /// disk bears this, since it must mean the same after a restart.
+/// [`SystemTime::from`](std::time::SystemTime) makes it one of the standard library.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixTime(pub i64);
 

@@ -203,7 +203,9 @@ fn a_bad_command_gets_an_error_and_changes_nothing() {
     ];
     bad.push(format!("store {KEY} {}", "a".repeat(1024 * 1024)));
     for line in bad {
-        assert!(!error(&node.ask(&line)).is_empty());
+        let answer = node.ask(&line);
+        assert!(!error(&answer).is_empty());
+        assert_eq!(answer["kind"], "input");
     }
     node.write(b"\xff\xfe\n");
     error(&node.answer());

@@ -462,7 +462,12 @@ fn no_more_operations_are_begun_than_may_be() {
 #[test]
 fn errors_say_by_how_much() {
     let error = OperationError::ValueTooLarge { size: 70_000, limit: 65_536 };
-    assert_eq!(error.to_string(), "the value has 70000 bytes, 4464 more than the 65536 that are allowed");
+    assert_eq!(
+        error.to_string(),
+        "the value has 70000 bytes, 4464 more than the 65536 that are allowed: store it in parts"
+    );
+    let call = OperationError::Call(CallError::Unreachable);
+    assert_eq!(call.to_string(), "the peer cannot be reached: look at its address and at the network");
     let short = Id::try_from(&b"short"[..]).unwrap_err();
     assert_eq!(short.to_string(), "an id or key has 20 bytes, not 5 (Id::of makes one of any name)");
     assert_eq!(Id::try_from(&[7; 20][..]), Ok(Id::new([7; 20])));

@@ -286,7 +286,10 @@ fn flipped_bytes_are_noticed_or_do_not_matter() {
                 is_consistent(&mut database, &mut who);
                 taken += 1;
             }
-            Err(StoreError::Damaged { .. } | StoreError::Foreign(_) | StoreError::TooNew { .. }) => {
+            Err(
+                error @ (StoreError::Damaged { .. } | StoreError::Foreign(_) | StoreError::TooNew { .. }),
+            ) => {
+                assert_eq!(error.to_string().lines().count(), 1, "{error}");
                 assert!(fs::read(&flipped).expect("a file") == bytes, "refused, but changed");
                 noticed += 1;
             }

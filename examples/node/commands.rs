@@ -36,7 +36,7 @@ Commands, one a line, and the keys of their answers besides \"command\":
   quit                   save and leave, as the end of the input does
 Ids and keys are 40 hexadecimal digits, values any even number of them; until is in
 seconds since 1970. An answer with the key \"error\" says why a command could not be
-read or done; if it was the node that could not, \"kind\" says so in one word, and too
+read or done, and \"kind\" says so in one word, \"input\" where it could not be read; too
 few that took a value have left their receipts.";
 
 pub enum Command {
@@ -278,6 +278,9 @@ fn stats_json(stats: &Stats) -> Value {
         "network_size": stats.network_size,
         "values": stats.values,
         "value_bytes": stats.value_bytes,
+        "values_refused": stats.values_refused,
+        "values_displaced": stats.values_displaced,
+        "values_invalid": stats.values_invalid,
         "connections": stats.connections,
         "packets_in": stats.packets_in,
         "packets_out": stats.packets_out,

@@ -21,8 +21,8 @@ use input::{Event, Input};
 ///
 /// First it prints a line of JSON with its id and the address at which it
 /// listens. Then it reads commands from standard input, one a line, and answers
-/// each, in order, with one line of JSON; {"error": …} when it cannot be done. At
-/// the end of the input, or on SIGINT or SIGTERM, it saves and leaves with status
+/// each, in order, with one line of JSON; {"error": …, "kind": …} when it cannot be
+/// done. At the end of the input, or on SIGINT or SIGTERM, it saves and leaves with status
 /// 0; 1 means that it could not save, 2 that it could not start.
 #[derive(Parser)]
 #[command(name = "node", version, after_help = HELP)]
@@ -138,7 +138,7 @@ impl Session<'_> {
                     let answer = self.execute(command)?;
                     self.print(&answer)?;
                 }
-                Err(why) => self.print(&json!({"error": why}))?,
+                Err(why) => self.print(&json!({"error": why, "kind": "input"}))?,
             }
         }
     }

@@ -424,7 +424,7 @@ impl Node {
         told
     }
 
-    pub(super) fn end(&mut self, world: &mut World<'_>, key: Key, mut outcome: Option<Outcome>) {
+    pub(super) fn end(&mut self, world: &mut World<'_>, key: Key, outcome: Option<Outcome>) {
         let Some(mut operation) = self.operations.remove(key, world.ctx.config.concurrent_requests) else {
             return;
         };
@@ -432,12 +432,16 @@ impl Node {
         if self.is_own_work(key) {
             return self.work_ended(world, operation.task, outcome);
         }
-        if let (Task::Storing(storing), Some(Outcome::Stored(Ok(stored)))) = (&operation.task, &mut outcome) {
-            let Storing { key, value, life, .. } = storing;
-            self.note_stored(world, key, value, *life, stored);
-        }
-        if let Some(outcome) = outcome {
-            tell(world, key, outcome, operation.task.effort());
+        match (&operation.task, outcome) {
+            (
+                Task::Storing(Storing { key: target, value, life, .. }),
+                Some(Outcome::Stored(Ok(mut stored))),
+            ) => {
+                self.note_stored(world, target, value, *life, &mut stored);
+                self.tell_stored(world, key, stored);
+            }
+            (task, Some(outcome)) => tell(world, key, outcome, task.effort()),
+            (_, None) => {}
         }
         if let Task::Nodes(lookup) | Task::Refresh(lookup) = &operation.task
             && *lookup.target() == self.id.beside()

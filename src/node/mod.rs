@@ -41,6 +41,7 @@ use crate::node::operation::{Event, Operations};
 use crate::node::peers::{Overdue, Peers, Waiter};
 pub use crate::node::stats::Stats;
 use crate::node::upkeep::Upkeep;
+use crate::outcome::Stored;
 use crate::store::{Database, Moment, Resident, SavedClock, ValueClock};
 use crate::table::{Failed, Heard, Table};
 use crate::time::{Time, UnixTime};
@@ -85,7 +86,8 @@ pub struct Node {
     may_complain_at: Time,
 }
 
-/// A value was accepted, and somebody waits to hear so. They do when it is committed.
+/// A value was accepted, or is to be renewed, and somebody waits to hear so. They do when that is
+/// committed.
 #[derive(Debug)]
 struct Promise {
     to: Waiting,
@@ -99,6 +101,8 @@ enum Waiting {
     Reply(Key, Vec<u8>, UnixTime),
     /// An operation of ours, for which this node itself is one of the holders; until when.
     Own(Key, UnixTime),
+    /// Our owner, of a value that is renewed from now on; what became of it.
+    Owner(Key, Box<Stored>),
 }
 
 /// A contact in a node's table.

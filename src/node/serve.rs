@@ -11,7 +11,9 @@ use crate::context::Key;
 use crate::error::StoreError;
 use crate::id::Id;
 use crate::krpc::message::{self, Fault, Method, Page, Request, ValuesAnswer};
+use crate::node::client::tell;
 use crate::node::handing::seconds;
+use crate::node::operation::Outcome;
 use crate::node::peers::Waiter;
 use crate::node::{Node, Promise, Waiting, World};
 use crate::store::{NewValue, Put, Refusal};
@@ -341,6 +343,14 @@ impl Node {
                 }
                 Waiting::Own(operation, until) => {
                     self.own_stored(world, operation, if kept { Ok(until) } else { Err(why.to_string()) });
+                }
+                Waiting::Owner(operation, mut stored) => {
+                    stored.renewed = kept;
+                    if let Some(custody) = self.custody.as_deref_mut().filter(|_| !kept) {
+                        custody.done.not_renewed += 1;
+                    }
+                    let effort = stored.effort;
+                    tell(world, operation, Outcome::Stored(Ok(*stored)), effort);
                 }
             }
         }

@@ -155,9 +155,18 @@ impl Node {
             let mut stored = storing.stored();
             let (target, value, life) = (storing.key, storing.value.clone(), storing.life);
             self.note_stored(world, &target, &value, life, &mut stored);
-            let effort = stored.effort;
-            tell(world, key, Outcome::Stored(Ok(stored)), effort);
+            self.tell_stored(world, key, stored);
         }
+    }
+
+    /// The owner is told what became of a value; of one that is to be renewed when that is
+    /// committed.
+    pub(super) fn tell_stored(&mut self, world: &mut World<'_>, operation: Key, stored: Stored) {
+        if stored.renewed {
+            return self.promise(world, Waiting::Owner(operation, Box::new(stored)));
+        }
+        let effort = stored.effort;
+        tell(world, operation, Outcome::Stored(Ok(stored)), effort);
     }
 
     /// The owner's value is stored: it is renewed from now on, unless it has a life of its own;

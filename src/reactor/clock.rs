@@ -37,3 +37,25 @@ impl Clock {
         self.start.checked_add(Duration::from_micros(at.as_micros()))
     }
 }
+
+/// As the standard library counts time. Where that does not reach so far, it is 1970.
+impl From<UnixTime> for SystemTime {
+    fn from(at: UnixTime) -> Self {
+        let span = Duration::from_secs(at.0.unsigned_abs());
+        let at = if at.0 < 0 { UNIX_EPOCH.checked_sub(span) } else { UNIX_EPOCH.checked_add(span) };
+        at.unwrap_or(UNIX_EPOCH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_day_is_one_of_the_standard_library() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(SystemTime::from(UnixTime(60)), UNIX_EPOCH + minute);
+        assert_eq!(SystemTime::from(UnixTime(-60)), UNIX_EPOCH - minute);
+        let _ = [i64::MIN, i64::MAX].map(|at| SystemTime::from(UnixTime(at)));
+    }
+}

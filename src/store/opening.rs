@@ -197,7 +197,8 @@ fn check(connection: &Connection, lifetime: Duration) -> Result<(), StoreError> 
     check_schema(connection, tables_of(version))?;
     let verdict: String = answer(connection, schema::CHECK_INTEGRITY)?;
     if verdict != "ok" {
-        return Err(damaged(verdict));
+        // The finding is the last line; one before it may name the database.
+        return Err(damaged(verdict.lines().last().unwrap_or_default().to_owned()));
     }
     // Only what has turned out to be sound is changed.
     if version < schema::VERSION {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use khashmir::context::Routes;
-use khashmir::engine::Engine;
+use khashmir::engine::{Engine, Event, Outcome};
 use khashmir::krpc::message::Method;
 use khashmir::random::seed_from_number;
 use khashmir::time::Time;
@@ -232,6 +232,52 @@ pub fn life(fault: Fault) {
     house.stop(false);
     house.examine();
     assert_eq!(house.store(60..62, 1000), 2);
+}
+
+/// A node alone, whose owner is told of each value whether it is kept and renewed; and then crashes.
+fn owner(fault: Fault) {
+    let directory = directory();
+    let path = directory.path().join("node.db");
+    let engine = vfs::without(|| Engine::new(seed_from_number(1), UnixTime(START), Box::new(NoRoutes)));
+    let engine = engine.expect("an engine");
+    let acknowledged = BTreeMap::new();
+    let mut house =
+        House { path: &path, fault, engine, node: None, now: Time::ZERO, clients: 0, acknowledged };
+    let mut renewed = Vec::new();
+    for number in 0..8 {
+        if !house.start() {
+            continue;
+        }
+        let (key, value) = (key(number), value(number, 900));
+        house.engine.store_value(house.now, house.node.expect("a node"), key, value.clone(), None, None);
+        let mut told = 0;
+        while let Some(Event::Operation { outcome, .. }) = house.engine.poll_event() {
+            told += 1;
+            if let Outcome::Stored(Ok(stored)) = outcome {
+                assert_eq!(stored.accepted().count(), 1);
+                house.acknowledged.insert((key, value.clone()), house.now);
+                if stored.renewed {
+                    renewed.push((key, value.clone()));
+                }
+            }
+        }
+        assert_eq!(told, 1);
+    }
+    assert!(vfs::standing().failed > 0 || renewed.len() == 8);
+    lift();
+    house.stop(true);
+    vfs::without(|| {
+        house.examine();
+        if !renewed.is_empty() {
+            let published = Store::open(&path).expect("a sound file").published().expect("values");
+            assert!(renewed.iter().all(|value| published.contains(value)), "one will not be renewed");
+        }
+    });
+}
+
+#[test]
+fn what_the_owner_is_told_holds() {
+    try_all(&WRITING, Extent::All, owner);
 }
 
 #[test]
