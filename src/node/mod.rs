@@ -181,6 +181,11 @@ impl Node {
         self.peers.mux.buffered()
     }
 
+    /// How many keys are looked after.
+    pub fn keys_looked_after(&self) -> usize {
+        self.custody.as_ref().map_or(0, |custody| custody.checks.len())
+    }
+
     // -- input
 
     /// Takes a datagram in.

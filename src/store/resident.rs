@@ -218,7 +218,7 @@ impl Resident {
     }
 
     /// Whether the key has any value, expired or not.
-    pub(super) fn has(&self, key: &Id) -> bool {
+    pub fn has(&self, key: &Id) -> bool {
         self.keys.contains_key(key)
     }
 
