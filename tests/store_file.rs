@@ -186,6 +186,25 @@ fn a_file_has_one_user_by_all_its_names() {
     drop(database);
 }
 
+/// Each of two hard links would have a lock and a log of its own.
+#[test]
+#[cfg(unix)]
+fn a_file_with_two_names_is_not_taken() {
+    let (directory, path) = filled();
+    let other = directory.path().join("other.db");
+    fs::hard_link(&path, &other).expect("a link");
+    for name in [&path, &other] {
+        match open(name).err() {
+            Some(StoreError::Failed { path, what }) => {
+                assert_eq!((&path, what.contains("2 names")), (name, true), "{what}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    fs::remove_file(&path).expect("a file");
+    assert_eq!(open(&other).expect("it has one name").1.values(), 200);
+}
+
 /// Who opens it while another closes it gets it or not, but never do two.
 #[test]
 fn a_file_has_one_user_at_any_time() {

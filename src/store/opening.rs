@@ -37,6 +37,7 @@ pub(super) fn file(
         return Err(StoreError::NotAFile(path.to_owned()));
     }
     let lock = Lock::take(path).map_err(|error| locate(error, path))?;
+    refuse_second_name(path).map_err(|error| locate(error, path))?;
     let connection = locked(path, durability, lifetime).map_err(|error| match locate(error, path) {
         // No node has it open: another program writes, or reads what is no log yet.
         StoreError::Busy(path) => StoreError::InUse(path),
@@ -80,6 +81,25 @@ fn locked(path: &Path, durability: Durability, lifetime: Duration) -> Result<Con
     }
     keep_log_on_close(&connection, false)?;
     Ok(connection)
+}
+
+/// Lock and log are found by the file's name: by two names two nodes could have it at once, each
+/// with a log that the other does not see.
+#[cfg(unix)]
+fn refuse_second_name(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::MetadataExt;
+    match path.metadata().map_or(0, |metadata| metadata.nlink()) {
+        0 | 1 => Ok(()),
+        names => Err(failed(format!(
+            "it has {names} names (hard links), and two nodes at once would harm it: \
+             remove all but one, or use a copy"
+        ))),
+    }
+}
+
+#[cfg(not(unix))]
+fn refuse_second_name(_: &Path) -> Result<(), StoreError> {
+    Ok(())
 }
 
 /// Looks at the first page of a file without taking a lock or rolling anything
