@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use khashmir::store::{Database, Expired, Refusal};
+use khashmir::store::{Database, Expired, Refusal, SavedClock};
 use khashmir::time::UnixTime;
 use khashmir::{Durability, Id, StoreError};
 use rusqlite::Connection;
@@ -31,6 +31,25 @@ fn everything_is_there_after_a_restart() {
     drop(database);
     let (_database, who) = open(&path).expect("it is ours");
     assert_eq!((who.values(), who.bytes()), (150, bytes));
+}
+
+#[test]
+fn a_doubt_ends_with_the_values_that_it_is_of() {
+    let (_directory, path) = filled();
+    let saved = |doubted| SavedClock { clock: UnixTime(7), wall: UnixTime(8), doubt: 9, doubted };
+    let (mut database, mut who) = open(&path).expect("it is ours");
+    assert_eq!(who.clock_of(Some(saved(2))), Some(saved(2)));
+    assert_eq!(who.clock_of(Some(saved(1))).map(|clock| clock.doubt), Some(0), "of a run before all");
+    let newest = who.run().1;
+    let unsaved = SavedClock { clock: newest, wall: newest, doubt: 0, doubted: 0 };
+    assert_eq!(who.clock_of(None), Some(unsaved));
+    database.expire(&mut who, UnixTime(i64::MAX), 1000).expect("expiry");
+    put(&mut database, &mut who, &key(0), b"of the second run", UnixTime(1)).expect("a put");
+    database.move_out(who).expect("moved out");
+    drop(database);
+    let (_database, who) = open(&path).expect("it is ours");
+    assert_eq!(who.clock_of(Some(saved(2))).map(|clock| clock.doubt), Some(0));
+    assert_eq!(who.clock_of(Some(saved(3))).map(|clock| clock.doubt), Some(9));
 }
 
 #[test]

@@ -128,7 +128,7 @@ impl Node {
         let id = resident.id();
         let times = (world.ctx.now, world.ctx.unix);
         let (run, newest) = resident.run();
-        let clock = match clock {
+        let clock = match resident.clock_of(clock) {
             Some(clock) => ValueClock::resume(clock, newest, run, times, world.ctx.config.value_lifetime),
             None => ValueClock::new(times.0, times.1),
         };

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
+use super::clock::SavedClock;
 use super::refusal::Refusal;
 use super::senders::Senders;
 use crate::config::{Config, WhenFull};
@@ -126,6 +127,8 @@ pub struct Resident {
     pub(super) run: i64,
     /// When a value was last stored, as of the start.
     pub(super) newest: i64,
+    /// The first run of whose values there are any, as of the start.
+    pub(super) oldest_run: i64,
     values: u64,
     bytes: u64,
     /// Of what the owner stored, how many values, and their bytes.
@@ -148,6 +151,7 @@ impl Resident {
             rollbacks,
             run,
             newest: i64::MIN,
+            oldest_run: i64::MAX,
             values: 0,
             bytes: 0,
             published: 0,
@@ -166,6 +170,18 @@ impl Resident {
     /// The number of this run, and when a value was last stored before it.
     pub fn run(&self) -> (i64, UnixTime) {
         (self.run, UnixTime(self.newest))
+    }
+
+    /// What is known of the clock from earlier runs, as far as it matters: what was in doubt is
+    /// not when none of it is left. (Else it would be so again for all values stored since, as soon
+    /// as something else is in doubt.)
+    pub fn clock_of(&self, saved: Option<SavedClock>) -> Option<SavedClock> {
+        // It may never have been saved: values were stored all the same.
+        let (clock, wall) = (UnixTime(self.newest), UnixTime(self.newest));
+        let newest = (self.newest > i64::MIN).then_some(SavedClock { clock, wall, doubt: 0, doubted: 0 });
+        let saved = saved.or(newest)?;
+        let is_settled = self.oldest_run >= saved.doubted;
+        Some(if is_settled { SavedClock { doubt: 0, ..saved } } else { saved })
     }
 
     /// How many values the node holds, expired ones that were not deleted yet

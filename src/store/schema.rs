@@ -232,7 +232,7 @@ pub(super) const ALL_CONTACTS: &str = "SELECT node, host FROM contact";
 
 /// What is in a file, value by value; the length of one is known without
 /// reading it.
-pub(super) const SIZES: &str = "SELECT key, length(value), sender, time, number, block FROM value";
+pub(super) const SIZES: &str = "SELECT key, length(value), sender, time, number, block, run FROM value";
 pub(super) const SET_BLOCK: &str = "UPDATE value SET block = ?2 WHERE number = ?1";
 
 /// Those of a key from one digest on and before another.
