@@ -261,6 +261,11 @@ fn check_schema(connection: &Connection, tables: &[&str]) -> Result<(), StoreErr
 fn check_rows(connection: &Connection) -> Result<(), StoreError> {
     let mut nodes = Vec::new();
     each(connection, schema::NODES, |row| {
+        for column in 3..=5 {
+            if !row.get::<_, Option<i64>>(column)?.is_none_or(is_time) {
+                return Ok(Some("the node's clock shows a time that no clock does"));
+            }
+        }
         nodes.push((row.get::<_, i64>(0)?, Id::new(row.get(1)?), row.get::<_, i64>(2)?));
         Ok(None)
     })?;
@@ -280,6 +285,9 @@ fn check_rows(connection: &Connection) -> Result<(), StoreError> {
         if row.get::<_, i64>(4)? > run {
             return Ok(Some("a value was stored in a run to come"));
         }
+        if !is_time(row.get(8)?) {
+            return Ok(Some(NO_CLOCK));
+        }
         let sender: Option<String> = row.get(5)?;
         let sender = sender.as_deref().map(address).transpose()?;
         let block = row.get::<_, Option<i64>>(6)?;
@@ -289,8 +297,19 @@ fn check_rows(connection: &Connection) -> Result<(), StoreError> {
         let is_so_far = row.get::<_, i64>(7)? == distance(&id, &Id::new(row.get(3)?));
         Ok((!is_so_far).then_some("a value is not as far away as it is said to be"))
     })?;
-    each(connection, schema::ALL_PUBLISHED, |row| published_fault(row, number))?;
+    each(connection, schema::ALL_PUBLISHED, |row| {
+        let fault = published_fault(row, number)?;
+        Ok(if is_time(row.get(3)?) { fault } else { fault.or(Some(NO_CLOCK)) })
+    })?;
     each(connection, schema::ALL_CONTACTS, |row| contact_fault(row, number))
+}
+
+const NO_CLOCK: &str = "a value was stored at a time that no clock shows";
+
+/// Whether a clock can ever show that, and time go on from there: not what comes near the limits of
+/// what can be counted.
+fn is_time(seconds: i64) -> bool {
+    seconds.unsigned_abs() < 1 << 62
 }
 
 /// What is wrong with a row of `published`, or with one of an older `value`.

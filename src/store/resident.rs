@@ -90,6 +90,8 @@ pub(super) struct Counted {
 pub(super) enum Change {
     Added(Counted),
     Removed(Counted),
+    /// Removed, to make room.
+    Displaced(Counted),
     Published(u64),
     Withdrawn(u64),
 }
@@ -135,7 +137,7 @@ pub struct Resident {
     published: u64,
     published_bytes: u64,
     /// How many values made room for others.
-    pub(super) displaced: u64,
+    displaced: u64,
     /// What each key has; keys without any values are not in it.
     keys: HashMap<Id, UnderKey>,
     /// Who stored how much; nothing while nobody has.
@@ -289,6 +291,10 @@ impl Resident {
         match change {
             Change::Added(value) => self.add(value),
             Change::Removed(value) => self.remove(value),
+            Change::Displaced(value) => {
+                self.remove(value);
+                self.displaced = self.displaced.saturating_add(1);
+            }
             Change::Published(length) => self.add_published(*length),
             Change::Withdrawn(length) => self.remove_published(*length),
         }
@@ -299,6 +305,10 @@ impl Resident {
         match change {
             Change::Added(value) => self.remove(value),
             Change::Removed(value) => self.add(value),
+            Change::Displaced(value) => {
+                self.add(value);
+                self.displaced = self.displaced.saturating_sub(1);
+            }
             Change::Published(length) => self.remove_published(*length),
             Change::Withdrawn(length) => self.add_published(*length),
         }

@@ -162,8 +162,8 @@ impl Database {
             Ok(victims) => victims,
             Err(refusal) => return Ok(Some(refusal)),
         };
-        self.delete(who, victims.iter().map(|victim| (victim.number, victim.counted)))?;
-        who.displaced = who.displaced.saturating_add(victims.len() as u64);
+        let victims = victims.iter().map(|victim| (victim.number, victim.counted));
+        self.delete(who, victims, Change::Displaced)?;
         Ok(None)
     }
 
@@ -229,6 +229,19 @@ impl Database {
         Ok(expired)
     }
 
+    /// Sees to it that no value expires later than this: by the settings of now, none of what the
+    /// file brings lives longer than one that is stored now.
+    ///
+    /// # Errors
+    ///
+    /// When SQLite fails; everything since the last commit is then undone.
+    pub fn limit_lives(&mut self, who: &Resident, latest: UnixTime) -> Result<(), StoreError> {
+        if who.values() == 0 {
+            return Ok(());
+        }
+        self.write(|connection| connection.execute(schema::LIMIT_LIVES, [who.number, latest.0]).map(drop))
+    }
+
     fn delete_expired(
         &mut self,
         who: &mut Resident,
@@ -254,7 +267,7 @@ impl Database {
         })?;
         let deleted = expired.len() as u32;
         if deleted > 0 {
-            self.delete(who, expired.into_iter())?;
+            self.delete(who, expired.into_iter(), Change::Removed)?;
             who.shrink();
         }
         Ok(Expired { deleted, more: deleted > 0 && (deleted == at_most || bytes >= EXPIRED_BYTES) })
@@ -264,12 +277,13 @@ impl Database {
         &mut self,
         who: &mut Resident,
         values: impl Iterator<Item = (i64, Counted)> + Clone,
+        change: fn(Counted) -> Change,
     ) -> Result<(), StoreError> {
         self.write(|connection| {
             let mut statement = connection.prepare(schema::DELETE_VALUE)?;
             values.clone().try_for_each(|(number, _)| statement.execute([number]).map(drop))
         })?;
-        values.for_each(|(_, counted)| self.note(who, Change::Removed(counted)));
+        values.for_each(|(_, counted)| self.note(who, change(counted)));
         Ok(())
     }
 }
