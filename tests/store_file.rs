@@ -317,6 +317,17 @@ fn the_lock_goes_with_the_node() {
     assert!(lock.exists());
     drop(database);
     assert_eq!(lock.exists(), !cfg!(unix));
+    // Whoever deletes it lets another node in; that one's lock stays when the first goes.
+    #[cfg(unix)]
+    {
+        let first = open(&path).expect("it is ours");
+        fs::remove_file(&lock).expect("a file");
+        let second = open(&path).expect("nobody has it, as it seems");
+        drop(first);
+        assert_eq!(open(&path).err(), Some(StoreError::InUse(path.clone())));
+        drop(second);
+        assert!(!lock.exists());
+    }
     // As after a crash.
     fs::write(&lock, b"").expect("a file");
     assert!(open(&path).is_ok());

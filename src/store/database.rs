@@ -184,6 +184,8 @@ impl Database {
                 Known { number, id, run: 1 }
             }
         };
+        // Of one that had the number before.
+        self.undone.remove(&number);
         let mut resident = Resident::new(number, id, run, limits, self.rollbacks);
         if self.room == Room::ForOne {
             self.count(&mut resident)?;
