@@ -281,6 +281,12 @@ impl Engine {
         self.slot(node).map_or(0, |slot| slot.node.buffered())
     }
 
+    /// How many keys a node looks after, for tests.
+    #[doc(hidden)]
+    pub fn keys_looked_after(&self, node: NodeKey) -> usize {
+        self.slot(node).map_or(0, |slot| slot.node.keys_looked_after())
+    }
+
     // -- input
 
     /// What time of day it is at `now`. The core remembers it; tell it again

@@ -118,6 +118,36 @@ fn a_clock_that_flaps_does_not_age_values() {
     assert!(passed <= 2 * 6000 + LIFE / 2, "{passed} s");
 }
 
+/// One that does so slowly, while the program runs or where it is put right only after each start.
+#[test]
+fn a_clock_that_is_wrong_again_and_again_does_not_age_values() {
+    for restarts in [false, true] {
+        let mut host = Host::new();
+        let start = host.now();
+        for _ in 0..20 {
+            if restarts {
+                let saved = host.save();
+                host.restart(saved, i64::MIN, 10 * LIFE);
+            } else {
+                host.wall += 10 * LIFE;
+            }
+            host.now();
+            host.run_for(LIFE / 2);
+            host.wall -= 10 * LIFE;
+            host.now();
+        }
+        let passed = host.now() - start;
+        assert!(passed <= 10 * LIFE + LIFE / 2, "{passed} s, restarts: {restarts}");
+        // It has its time of day back as soon as that has caught up.
+        let saved = host.save();
+        host.restart(saved, i64::MIN, LIFE / 2);
+        let saved = host.save();
+        let before = host.now();
+        host.restart(saved, i64::MIN, LIFE / 2);
+        assert_eq!(host.now(), before + LIFE / 2);
+    }
+}
+
 /// Two clocks read in whole seconds are sometimes a second apart.
 #[test]
 fn a_second_here_or_there_is_nothing() {

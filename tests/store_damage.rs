@@ -224,6 +224,14 @@ fn rows_that_make_no_sense_are_damage() {
         ("UPDATE value SET distance = -1 WHERE number = 5", "CHECK"),
         ("UPDATE value SET distance = distance + 1 WHERE number = 5", "far away"),
         ("UPDATE value SET run = 9 WHERE number = 5", "run to come"),
+        ("UPDATE value SET time = 9223372036854775000, expires = 9223372036854775000", "no clock"),
+        (
+            "INSERT INTO published SELECT 1, node, key, digest, 9223372036854775807, value FROM value
+             WHERE number = 5",
+            "no clock",
+        ),
+        ("UPDATE node SET clock = -9223372036854775808, wall = 0", "no clock"),
+        ("UPDATE node SET clock = 0, wall = 9223372036854775807", "no clock"),
         ("UPDATE value SET sender = 'a.name.example' WHERE number = 5", "address"),
         ("UPDATE value SET sender = '10.0.0.1', block = 7 WHERE number = 5", "block"),
         ("UPDATE value SET block = 7 WHERE number = 5", "block"),

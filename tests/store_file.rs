@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use khashmir::store::{Database, Expired, Refusal};
+use khashmir::store::{Database, Expired, Refusal, SavedClock};
 use khashmir::time::UnixTime;
 use khashmir::{Durability, Id, StoreError};
 use rusqlite::Connection;
@@ -31,6 +31,25 @@ fn everything_is_there_after_a_restart() {
     drop(database);
     let (_database, who) = open(&path).expect("it is ours");
     assert_eq!((who.values(), who.bytes()), (150, bytes));
+}
+
+#[test]
+fn a_doubt_ends_with_the_values_that_it_is_of() {
+    let (_directory, path) = filled();
+    let saved = |doubted| SavedClock { clock: UnixTime(7), wall: UnixTime(8), doubt: 9, doubted };
+    let (mut database, mut who) = open(&path).expect("it is ours");
+    assert_eq!(who.clock_of(Some(saved(2))), Some(saved(2)));
+    assert_eq!(who.clock_of(Some(saved(1))).map(|clock| clock.doubt), Some(0), "of a run before all");
+    let newest = who.run().1;
+    let unsaved = SavedClock { clock: newest, wall: newest, doubt: 0, doubted: 0 };
+    assert_eq!(who.clock_of(None), Some(unsaved));
+    database.expire(&mut who, UnixTime(i64::MAX), 1000).expect("expiry");
+    put(&mut database, &mut who, &key(0), b"of the second run", UnixTime(1)).expect("a put");
+    database.move_out(who).expect("moved out");
+    drop(database);
+    let (_database, who) = open(&path).expect("it is ours");
+    assert_eq!(who.clock_of(Some(saved(2))).map(|clock| clock.doubt), Some(0));
+    assert_eq!(who.clock_of(Some(saved(3))).map(|clock| clock.doubt), Some(9));
 }
 
 #[test]
@@ -186,6 +205,25 @@ fn a_file_has_one_user_by_all_its_names() {
     drop(database);
 }
 
+/// Each of two hard links would have a lock and a log of its own.
+#[test]
+#[cfg(unix)]
+fn a_file_with_two_names_is_not_taken() {
+    let (directory, path) = filled();
+    let other = directory.path().join("other.db");
+    fs::hard_link(&path, &other).expect("a link");
+    for name in [&path, &other] {
+        match open(name).err() {
+            Some(StoreError::Failed { path, what }) => {
+                assert_eq!((&path, what.contains("2 names")), (name, true), "{what}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    fs::remove_file(&path).expect("a file");
+    assert_eq!(open(&other).expect("it has one name").1.values(), 200);
+}
+
 /// Who opens it while another closes it gets it or not, but never do two.
 #[test]
 fn a_file_has_one_user_at_any_time() {
@@ -279,6 +317,17 @@ fn the_lock_goes_with_the_node() {
     assert!(lock.exists());
     drop(database);
     assert_eq!(lock.exists(), !cfg!(unix));
+    // Whoever deletes it lets another node in; that one's lock stays when the first goes.
+    #[cfg(unix)]
+    {
+        let first = open(&path).expect("it is ours");
+        fs::remove_file(&lock).expect("a file");
+        let second = open(&path).expect("nobody has it, as it seems");
+        drop(first);
+        assert_eq!(open(&path).err(), Some(StoreError::InUse(path.clone())));
+        drop(second);
+        assert!(!lock.exists());
+    }
     // As after a crash.
     fs::write(&lock, b"").expect("a file");
     assert!(open(&path).is_ok());

@@ -191,6 +191,22 @@ fn a_long_value_takes_the_room_of_many() {
     assert_eq!(put_long(300 * EACH), (Put::Refused(Refusal::Displaced), 351), "nothing went in vain");
 }
 
+#[test]
+fn what_did_not_make_room_after_all_is_not_counted() {
+    let mut store = store(Limits { max_stored_values: 2, when_full: WhenFull::MakeRoom, ..ROOMY });
+    for far in [8, 9] {
+        assert_eq!(put(&mut store, &key(far), 1, "10.0.0.1"), Put::Added);
+    }
+    store.0.commit().expect("a commit");
+    for _ in 0..3 {
+        assert_eq!(put(&mut store, &key(1), 1, "10.0.0.1"), Put::Added);
+        store.0.roll_back();
+        store.0.settle(&mut store.1);
+        assert_eq!((store.1.values(), store.1.keys(), store.1.displaced()), (2, 2, 0));
+        assert!(has(&mut store, &key(9), 1));
+    }
+}
+
 /// A flood from one block takes nothing from the others, however it is mixed.
 #[test]
 fn a_flood_leaves_others_where_they_are() {

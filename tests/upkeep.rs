@@ -136,7 +136,37 @@ fn a_node_that_comes_back_after_long_or_seems_to_hides_what_it_held() {
     network.run(secs(HOUR));
     network.engine.set_unix(network.now, UnixTime(START.0));
     network.run(secs(HOUR));
-    assert_eq!(network.stats(node).values, 0, "half a life each, as nothing was put right between");
+    assert_eq!(network.stats(node).values, 1, "half a life was credited in error before: that is enough");
+    network.run(secs(10 * HOUR));
+    assert_eq!(network.stats(node).values, 0);
+}
+
+/// A file may come from anywhere: nothing in it is kept for ever, nor deleted at once.
+#[test]
+fn what_a_file_says_of_the_time_is_bounded() {
+    let century = 100 * 365 * 24 * HOUR as i64;
+    for set in [
+        format!("UPDATE value SET expires = expires + {century}"),
+        format!("UPDATE value SET expires = expires + {century}; UPDATE node SET clock = NULL, wall = NULL"),
+        format!("UPDATE value SET expires = expires + {century}; UPDATE node SET clock = 0, wall = 0"),
+        format!(
+            "UPDATE node SET clock = clock + {century}, wall = wall + {century};
+                 UPDATE value SET time = time + {century}, expires = expires + {century}"
+        ),
+    ] {
+        let (_directory, path) = place();
+        let mut network = Network::new(1);
+        let node = network.node_with(address(0), address(0), in_file(&path, Config::default()));
+        network.peer(address(1), Id::of(b"peer"), silent());
+        give(&mut network, b"key", b"value");
+        network.remove(node);
+        rusqlite::Connection::open(&path).expect("a file").execute_batch(&set).expect(&set);
+        let node = network.node_with(address(0), address(0), in_file(&path, Config::default()));
+        network.run(secs(9 * HOUR));
+        assert_eq!(network.stats(node).values, 1, "{set}");
+        network.run(secs(16 * HOUR));
+        assert_eq!(network.stats(node).values, 0, "{set}");
+    }
 }
 
 /// What many values leave behind goes bit by bit, whoever is there.

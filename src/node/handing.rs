@@ -102,6 +102,9 @@ impl Node {
                 let interval = if handed_on { longest / 4 } else { longest / 2 };
                 let interval = interval.max(LEAST_INTERVAL.min(longest));
                 custody.checks.set(key, second(world.ctx.now), next_due(world, interval), interval);
+                // Values go otherwise than by a check, too, or were never committed.
+                let resident = &self.resident;
+                custody.checks.forget_some(|key| resident.has(key));
             }
         }
         self.arm_custody(&mut world.ctx);

@@ -132,7 +132,7 @@ impl Node {
         let id = resident.id();
         let times = (world.ctx.now, world.ctx.unix);
         let (run, newest) = resident.run();
-        let clock = match clock {
+        let clock = match resident.clock_of(clock) {
             Some(clock) => ValueClock::resume(clock, newest, run, times, world.ctx.config.value_lifetime),
             None => ValueClock::new(times.0, times.1),
         };
@@ -183,6 +183,11 @@ impl Node {
     /// Bytes kept for the streams of all peers.
     pub fn buffered(&self) -> usize {
         self.peers.mux.buffered()
+    }
+
+    /// How many keys are looked after.
+    pub fn keys_looked_after(&self) -> usize {
+        self.custody.as_ref().map_or(0, |custody| custody.checks.len())
     }
 
     // -- input

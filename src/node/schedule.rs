@@ -1,6 +1,7 @@
 //! When a node looks after which key, and which value of its owner's it renews when.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use crate::id::Id;
 
@@ -8,6 +9,8 @@ use crate::id::Id;
 /// who sends offers and hands nothing on could keep the holders from it for good; with one
 /// that comes sooner, each of K holders would ask before it is its turn.
 pub const MAX_POSTPONED: u32 = 4;
+/// How many keys are looked at when one more comes, whether they are of use still.
+const SWEPT_AT_ONCE: usize = 4;
 
 /// The keys that a node looks after. Times are whole seconds on the core's clock: what it
 /// keeps for each key, about 90 bytes, stands in ordered trees, and nothing is ever gone
@@ -16,6 +19,8 @@ pub const MAX_POSTPONED: u32 = 4;
 pub struct Checks {
     keys: BTreeMap<Id, Check>,
     by_due: BTreeSet<(u32, Id)>,
+    /// The key that [`forget_some`](Self::forget_some) came to last.
+    swept: Option<Id>,
 }
 
 /// The next look after a key.
@@ -60,6 +65,19 @@ impl Checks {
     pub fn remove(&mut self, key: &Id) {
         if let Some(check) = self.keys.remove(key) {
             self.by_due.remove(&(check.due, *key));
+        }
+    }
+
+    /// Looks at a few keys, others each time, and forgets those that are not of use any more. So
+    /// there are never many of these, however fast others make keys come and go: a look at what
+    /// is due comes too late for that.
+    pub fn forget_some(&mut self, is_of_use: impl Fn(&Id) -> bool) {
+        let after = self.swept.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.keys.range((after, Bound::Unbounded)).take(SWEPT_AT_ONCE).map(|(key, _)| *key);
+        let next: Vec<Id> = next.collect();
+        self.swept = next.get(SWEPT_AT_ONCE - 1).copied();
+        for key in next.iter().filter(|key| !is_of_use(key)) {
+            self.remove(key);
         }
     }
 

@@ -11,10 +11,11 @@ use crate::context::{Context, Due};
 use crate::error::{OperationError, StoreError};
 use crate::id::Id;
 use crate::lookup::Goal;
+use crate::node::handing::seconds;
 use crate::node::operation::Task;
 use crate::node::{Node, World};
 use crate::table::Entry;
-use crate::time::Time;
+use crate::time::{Time, UnixTime};
 use crate::wheel::Timer;
 
 /// Values deleted in one go, for which the loop stands still: of values of 100 bytes that is a
@@ -68,10 +69,12 @@ impl Node {
     /// Takes up the saved contacts, and starts the timers.
     pub(super) fn start(&mut self, world: &mut World<'_>, saved: impl IntoIterator<Item = Contact>) {
         self.restore(&world.ctx, saved);
-        if let Err(error) = self.save_clock(world) {
+        let config = world.ctx.config;
+        let latest = self.clock.at(world.ctx.now).now.0.saturating_add(seconds(config.value_lifetime));
+        let limited = world.store.limit_lives(&self.resident, UnixTime(latest));
+        if let Err(error) = limited.and_then(|()| self.save_clock(world)) {
             log::error!("node {}: its clock cannot be saved: {error}", self.id);
         }
-        let config = world.ctx.config;
         let (now, first_expiry) = (world.ctx.now, config.first_expiry);
         self.upkeep.expiry = Some(world.ctx.arm(now + first_expiry, Due::Expiry));
         self.arm_checkpoint(&mut world.ctx);

@@ -7,6 +7,10 @@
 //! everything away. Where it is put back, nothing happens. So values live for their time while
 //! the node runs, less what was credited, whatever the time of day does.
 //!
+//! What was credited wrongly shows when the time of day is put right: the clock is then ahead of
+//! it. Until that has caught up, only so much less is credited, or a host that starts with a wrong
+//! time of day again and again would take everything away bit by bit.
+//!
 //! A restart is such a gap, too. What is more than half of a value's life then is in doubt:
 //! the node may have been away for so long, or the time of day may be wrong. The values that
 //! were there before count as so much older when they are given out, that is, they are
@@ -101,7 +105,7 @@ impl ValueClock {
         lifetime: Duration,
     ) -> Self {
         let gap = wall.0.saturating_sub(saved.wall.0);
-        let credit = gap.clamp(0, half(lifetime));
+        let credit = gap.clamp(0, left(lifetime, saved.clock.0.saturating_sub(saved.wall.0)));
         let clock = saved.clock.0.saturating_add(credit).max(newest.0);
         let in_doubt = gap.max(0).saturating_sub(credit);
         ValueClock {
@@ -134,7 +138,8 @@ impl ValueClock {
     fn credit(&mut self, now: Time, jump: i64, lifetime: Duration) {
         let behind = self.wall.saturating_sub(self.ahead);
         let spent_until = self.spent_until.max(second(now));
-        let left = half(lifetime).saturating_sub(spent_until.saturating_sub(second(now)));
+        let spent = spent_until.saturating_sub(second(now));
+        let left = left(lifetime, spent.max(jump.saturating_sub(behind)));
         let credit = jump.min(behind).min(left).max(0);
         self.ahead = self.ahead.saturating_add(credit);
         self.spent_until = spent_until.saturating_add(credit);
@@ -154,6 +159,11 @@ impl ValueClock {
 
 fn second(now: Time) -> i64 {
     i64::try_from(now.as_micros() / 1_000_000).unwrap_or(i64::MAX)
+}
+
+/// How much of half a life is left to be credited.
+fn left(lifetime: Duration, spent: i64) -> i64 {
+    half(lifetime).saturating_sub(spent.max(0)).max(0)
 }
 
 fn half(lifetime: Duration) -> i64 {

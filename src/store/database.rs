@@ -184,6 +184,8 @@ impl Database {
                 Known { number, id, run: 1 }
             }
         };
+        // Of one that had the number before.
+        self.undone.remove(&number);
         let mut resident = Resident::new(number, id, run, limits, self.rollbacks);
         if self.room == Room::ForOne {
             self.count(&mut resident)?;
@@ -208,6 +210,7 @@ impl Database {
                 let length = row.get::<_, u32>(1)?.into();
                 who.follow(&Change::Added(Counted { key: Id::new(row.get(0)?), length, sender }));
                 who.newest = who.newest.max(row.get(3)?);
+                who.oldest_run = who.oldest_run.min(row.get(6)?);
                 if let (true, Some(sender), None) = (makes_room, sender, row.get::<_, Option<i64>>(5)?) {
                     unblocked.push((row.get::<_, i64>(4)?, block_of(sender)));
                 }

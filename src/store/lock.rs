@@ -52,9 +52,11 @@ impl Lock {
 
 impl Drop for Lock {
     /// The file goes while it is locked. Who has opened it by then gets the lock next, sees
-    /// that it is gone, and makes another. A file that is not empty is somebody else's.
+    /// that it is gone, and makes another. A file that is not empty is somebody else's, and so is
+    /// one that has come in the place of ours.
     fn drop(&mut self) {
-        if cfg!(unix) && self.file.metadata().is_ok_and(|file| file.len() == 0) {
+        let is_empty = self.file.metadata().is_ok_and(|file| file.len() == 0);
+        if cfg!(unix) && is_empty && is_at(&self.file, &self.path) {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -37,6 +37,7 @@ pub(super) fn file(
         return Err(StoreError::NotAFile(path.to_owned()));
     }
     let lock = Lock::take(path).map_err(|error| locate(error, path))?;
+    refuse_second_name(path).map_err(|error| locate(error, path))?;
     let connection = locked(path, durability, lifetime).map_err(|error| match locate(error, path) {
         // No node has it open: another program writes, or reads what is no log yet.
         StoreError::Busy(path) => StoreError::InUse(path),
@@ -80,6 +81,25 @@ fn locked(path: &Path, durability: Durability, lifetime: Duration) -> Result<Con
     }
     keep_log_on_close(&connection, false)?;
     Ok(connection)
+}
+
+/// Lock and log are found by the file's name: by two names two nodes could have it at once, each
+/// with a log that the other does not see.
+#[cfg(unix)]
+fn refuse_second_name(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::MetadataExt;
+    match path.metadata().map_or(0, |metadata| metadata.nlink()) {
+        0 | 1 => Ok(()),
+        names => Err(failed(format!(
+            "it has {names} names (hard links), and two nodes at once would harm it: \
+             remove all but one, or use a copy"
+        ))),
+    }
+}
+
+#[cfg(not(unix))]
+fn refuse_second_name(_: &Path) -> Result<(), StoreError> {
+    Ok(())
 }
 
 /// Looks at the first page of a file without taking a lock or rolling anything
@@ -242,6 +262,11 @@ fn check_schema(connection: &Connection, tables: &[&str]) -> Result<(), StoreErr
 fn check_rows(connection: &Connection) -> Result<(), StoreError> {
     let mut nodes = Vec::new();
     each(connection, schema::NODES, |row| {
+        for column in 3..=5 {
+            if !row.get::<_, Option<i64>>(column)?.is_none_or(is_time) {
+                return Ok(Some("the node's clock shows a time that no clock does"));
+            }
+        }
         nodes.push((row.get::<_, i64>(0)?, Id::new(row.get(1)?), row.get::<_, i64>(2)?));
         Ok(None)
     })?;
@@ -261,6 +286,9 @@ fn check_rows(connection: &Connection) -> Result<(), StoreError> {
         if row.get::<_, i64>(4)? > run {
             return Ok(Some("a value was stored in a run to come"));
         }
+        if !is_time(row.get(8)?) {
+            return Ok(Some(NO_CLOCK));
+        }
         let sender: Option<String> = row.get(5)?;
         let sender = sender.as_deref().map(address).transpose()?;
         let block = row.get::<_, Option<i64>>(6)?;
@@ -270,8 +298,19 @@ fn check_rows(connection: &Connection) -> Result<(), StoreError> {
         let is_so_far = row.get::<_, i64>(7)? == distance(&id, &Id::new(row.get(3)?));
         Ok((!is_so_far).then_some("a value is not as far away as it is said to be"))
     })?;
-    each(connection, schema::ALL_PUBLISHED, |row| published_fault(row, number))?;
+    each(connection, schema::ALL_PUBLISHED, |row| {
+        let fault = published_fault(row, number)?;
+        Ok(if is_time(row.get(3)?) { fault } else { fault.or(Some(NO_CLOCK)) })
+    })?;
     each(connection, schema::ALL_CONTACTS, |row| contact_fault(row, number))
+}
+
+const NO_CLOCK: &str = "a value was stored at a time that no clock shows";
+
+/// Whether a clock can ever show that, and time go on from there: not what comes near the limits of
+/// what can be counted.
+fn is_time(seconds: i64) -> bool {
+    seconds.unsigned_abs() < 1 << 62
 }
 
 /// What is wrong with a row of `published`, or with one of an older `value`.

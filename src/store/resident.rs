@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
+use super::clock::SavedClock;
 use super::refusal::Refusal;
 use super::senders::Senders;
 use crate::config::{Config, WhenFull};
@@ -89,6 +90,8 @@ pub(super) struct Counted {
 pub(super) enum Change {
     Added(Counted),
     Removed(Counted),
+    /// Removed, to make room.
+    Displaced(Counted),
     Published(u64),
     Withdrawn(u64),
 }
@@ -126,13 +129,15 @@ pub struct Resident {
     pub(super) run: i64,
     /// When a value was last stored, as of the start.
     pub(super) newest: i64,
+    /// The first run of whose values there are any, as of the start.
+    pub(super) oldest_run: i64,
     values: u64,
     bytes: u64,
     /// Of what the owner stored, how many values, and their bytes.
     published: u64,
     published_bytes: u64,
     /// How many values made room for others.
-    pub(super) displaced: u64,
+    displaced: u64,
     /// What each key has; keys without any values are not in it.
     keys: HashMap<Id, UnderKey>,
     /// Who stored how much; nothing while nobody has.
@@ -148,6 +153,7 @@ impl Resident {
             rollbacks,
             run,
             newest: i64::MIN,
+            oldest_run: i64::MAX,
             values: 0,
             bytes: 0,
             published: 0,
@@ -166,6 +172,18 @@ impl Resident {
     /// The number of this run, and when a value was last stored before it.
     pub fn run(&self) -> (i64, UnixTime) {
         (self.run, UnixTime(self.newest))
+    }
+
+    /// What is known of the clock from earlier runs, as far as it matters: what was in doubt is
+    /// not when none of it is left. (Else it would be so again for all values stored since, as soon
+    /// as something else is in doubt.)
+    pub fn clock_of(&self, saved: Option<SavedClock>) -> Option<SavedClock> {
+        // It may never have been saved: values were stored all the same.
+        let (clock, wall) = (UnixTime(self.newest), UnixTime(self.newest));
+        let newest = (self.newest > i64::MIN).then_some(SavedClock { clock, wall, doubt: 0, doubted: 0 });
+        let saved = saved.or(newest)?;
+        let is_settled = self.oldest_run >= saved.doubted;
+        Some(if is_settled { SavedClock { doubt: 0, ..saved } } else { saved })
     }
 
     /// How many values the node holds, expired ones that were not deleted yet
@@ -218,7 +236,7 @@ impl Resident {
     }
 
     /// Whether the key has any value, expired or not.
-    pub(super) fn has(&self, key: &Id) -> bool {
+    pub fn has(&self, key: &Id) -> bool {
         self.keys.contains_key(key)
     }
 
@@ -273,6 +291,10 @@ impl Resident {
         match change {
             Change::Added(value) => self.add(value),
             Change::Removed(value) => self.remove(value),
+            Change::Displaced(value) => {
+                self.remove(value);
+                self.displaced = self.displaced.saturating_add(1);
+            }
             Change::Published(length) => self.add_published(*length),
             Change::Withdrawn(length) => self.remove_published(*length),
         }
@@ -283,6 +305,10 @@ impl Resident {
         match change {
             Change::Added(value) => self.remove(value),
             Change::Removed(value) => self.add(value),
+            Change::Displaced(value) => {
+                self.add(value);
+                self.displaced = self.displaced.saturating_sub(1);
+            }
             Change::Published(length) => self.remove_published(*length),
             Change::Withdrawn(length) => self.add_published(*length),
         }

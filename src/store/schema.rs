@@ -229,13 +229,13 @@ pub(super) const SAVE_CLOCK: &str = "
 pub(super) const DELETE_NODE: &str = "DELETE FROM node WHERE number = ?1";
 
 pub(super) const ALL_VALUES: &str = "
-    SELECT node, digest, value, key, run, sender, block, distance FROM value";
-pub(super) const ALL_PUBLISHED: &str = "SELECT node, digest, value FROM published";
+    SELECT node, digest, value, key, run, sender, block, distance, time FROM value";
+pub(super) const ALL_PUBLISHED: &str = "SELECT node, digest, value, time FROM published";
 pub(super) const ALL_CONTACTS: &str = "SELECT node, host FROM contact";
 
 /// What is in a file, value by value; the length of one is known without
 /// reading it.
-pub(super) const SIZES: &str = "SELECT key, length(value), sender, time, number, block FROM value";
+pub(super) const SIZES: &str = "SELECT key, length(value), sender, time, number, block, run FROM value";
 pub(super) const SET_BLOCK: &str = "UPDATE value SET block = ?2 WHERE number = ?1";
 
 /// Those of a key from one digest on and before another.
@@ -257,6 +257,8 @@ pub(super) const EXPIRED_VALUES: &str = "
 pub(super) const VALUE_TO_GO: &str = "
     SELECT number, key, length(value), sender, distance, time FROM value
     WHERE node = ?1 AND block = ?2 ORDER BY distance DESC, time LIMIT 1 OFFSET ?3";
+pub(super) const LIMIT_LIVES: &str = "
+    UPDATE value SET expires = max(time, ?2) WHERE node = ?1 AND expires > ?2";
 pub(super) const DELETE_VALUE: &str = "DELETE FROM value WHERE number = ?1";
 pub(super) const VALUES_OF_NODE: &str = "SELECT number FROM value WHERE node = ?1 LIMIT ?2";
 
@@ -296,11 +298,12 @@ pub(super) const ADD_CONTACT: &str = "
 
 /// The statements that run again and again, for the test that none of them
 /// scans a table.
-pub const QUERIES: [&str; 23] = [
+pub const QUERIES: [&str; 24] = [
     VALUES_BETWEEN,
     RENEW_VALUE,
     EXPIRED_VALUES,
     VALUE_TO_GO,
+    LIMIT_LIVES,
     DELETE_VALUE,
     VALUES_OF_NODE,
     SAVE_CLOCK,

@@ -126,36 +126,44 @@ impl Database {
         if let (Some(own), Some(sender)) = (own, new.sender) {
             touched.push((own, who.of_block(sender).saturating_add(charge(length)), 0));
         }
-        let mut victims: Vec<Victim> = Vec::new();
-        while bytes > 0 || values > 0 {
-            let other = who.blocks_by_size().find(|(block, _)| touched.iter().all(|(of, ..)| of != block));
-            touched.extend(other.map(|(block, held)| (block, held, 0)));
-            let Some(most) = touched.iter_mut().max_by_key(|(block, held, _)| (*held, *block)) else {
-                return Ok(Some(Refusal::Full));
-            };
-            let of_block = params![who.number, most.0 as i64, most.2];
-            let victim = self.read(|connection| {
-                let mut statement = connection.prepare(schema::VALUE_TO_GO)?;
-                let mut rows = statement.query(of_block)?;
-                rows.next()?.map(victim).transpose()
-            })?;
-            let is_own = own == Some(most.0);
-            let Some(victim) = victim else {
-                return Ok(Some(if is_own { Refusal::Displaced } else { Refusal::Full }));
-            };
-            if is_own && (far, victim.time) > (victim.distance, new.time.0) {
-                return Ok(Some(Refusal::Displaced));
+        let mut others = who.blocks_by_size().filter(|(block, _)| own != Some(*block)).peekable();
+        let found = self.read(|connection| {
+            let mut statement = connection.prepare(schema::VALUE_TO_GO)?;
+            let mut victims: Vec<Victim> = Vec::new();
+            while bytes > 0 || values > 0 {
+                // Of the others the next one is the first that may hold most.
+                let may_be_next = |next: &(u64, u64)| touched.iter().all(|(_, held, _)| next.1 >= *held);
+                if let Some((block, held)) = others.next_if(may_be_next) {
+                    touched.push((block, held, 0));
+                }
+                let Some(most) = touched.iter_mut().max_by_key(|(block, held, _)| (*held, *block)) else {
+                    return Ok(Err(Refusal::Full));
+                };
+                let is_own = own == Some(most.0);
+                let mut rows = statement.query(params![who.number, most.0 as i64, most.2])?;
+                let Some(victim) = rows.next()?.map(victim).transpose()? else {
+                    return Ok(Err(if is_own { Refusal::Displaced } else { Refusal::Full }));
+                };
+                if is_own && (far, victim.time) > (victim.distance, new.time.0) {
+                    return Ok(Err(Refusal::Displaced));
+                }
+                let freed = charge(victim.counted.length);
+                (most.1, most.2) = (most.1.saturating_sub(freed), most.2 + 1);
+                (bytes, values) = (bytes.saturating_sub(freed), values.saturating_sub(1));
+                victims.push(victim);
+                if victims.len() > DISPLACED_FOR_ONE {
+                    return Ok(Err(Refusal::Full));
+                }
             }
-            let freed = charge(victim.counted.length);
-            (most.1, most.2) = (most.1.saturating_sub(freed), most.2 + 1);
-            (bytes, values) = (bytes.saturating_sub(freed), values.saturating_sub(1));
-            victims.push(victim);
-            if victims.len() > DISPLACED_FOR_ONE {
-                return Ok(Some(Refusal::Full));
-            }
-        }
-        self.delete(who, victims.iter().map(|victim| (victim.number, victim.counted)))?;
-        who.displaced = who.displaced.saturating_add(victims.len() as u64);
+            Ok(Ok(victims))
+        });
+        drop(others);
+        let victims = match found? {
+            Ok(victims) => victims,
+            Err(refusal) => return Ok(Some(refusal)),
+        };
+        let victims = victims.iter().map(|victim| (victim.number, victim.counted));
+        self.delete(who, victims, Change::Displaced)?;
         Ok(None)
     }
 
@@ -221,6 +229,19 @@ impl Database {
         Ok(expired)
     }
 
+    /// Sees to it that no value expires later than this: by the settings of now, none of what the
+    /// file brings lives longer than one that is stored now.
+    ///
+    /// # Errors
+    ///
+    /// When SQLite fails; everything since the last commit is then undone.
+    pub fn limit_lives(&mut self, who: &Resident, latest: UnixTime) -> Result<(), StoreError> {
+        if who.values() == 0 {
+            return Ok(());
+        }
+        self.write(|connection| connection.execute(schema::LIMIT_LIVES, [who.number, latest.0]).map(drop))
+    }
+
     fn delete_expired(
         &mut self,
         who: &mut Resident,
@@ -246,7 +267,7 @@ impl Database {
         })?;
         let deleted = expired.len() as u32;
         if deleted > 0 {
-            self.delete(who, expired.into_iter())?;
+            self.delete(who, expired.into_iter(), Change::Removed)?;
             who.shrink();
         }
         Ok(Expired { deleted, more: deleted > 0 && (deleted == at_most || bytes >= EXPIRED_BYTES) })
@@ -256,12 +277,13 @@ impl Database {
         &mut self,
         who: &mut Resident,
         values: impl Iterator<Item = (i64, Counted)> + Clone,
+        change: fn(Counted) -> Change,
     ) -> Result<(), StoreError> {
         self.write(|connection| {
             let mut statement = connection.prepare(schema::DELETE_VALUE)?;
             values.clone().try_for_each(|(number, _)| statement.execute([number]).map(drop))
         })?;
-        values.for_each(|(_, counted)| self.note(who, Change::Removed(counted)));
+        values.for_each(|(_, counted)| self.note(who, change(counted)));
         Ok(())
     }
 }
