@@ -76,6 +76,8 @@ pub struct Engine {
     events: VecDeque<Event>,
     /// The newest time that the driver has told.
     now: Time,
+    /// When the log may say again that a store cannot be written.
+    may_complain_at: Time,
     /// What time of day it was at some time on the core's clock.
     day: (Time, UnixTime),
     /// The timer for what nodes that have gone held is armed.
@@ -99,6 +101,9 @@ struct Slot {
 
 /// Timers that are so late, or a time of day so far ahead, mean that the host has slept.
 const SLEPT: Duration = Duration::from_secs(120);
+
+/// While a store cannot be written, the log says so so often.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
 
 /// The database of all nodes without a file. The first one, and never removed.
 const SHARED: usize = 0;
@@ -126,6 +131,7 @@ impl Engine {
             ready: VecDeque::new(),
             events: VecDeque::new(),
             now: Time::ZERO,
+            may_complain_at: Time::ZERO,
             day: (Time::ZERO, unix),
             sweeping: false,
             buffer: Vec::new(),
@@ -568,7 +574,10 @@ impl Engine {
                     continue;
                 };
                 if let Err(error) = store.commit() {
-                    log::error!("what was written to a store is lost: {error}");
+                    if self.may_complain_at <= self.now {
+                        self.may_complain_at = self.now + COMPLAINT_PAUSE;
+                        log::error!("what was written to a store is lost: {error}");
+                    }
                     result = Err(error);
                 }
             }

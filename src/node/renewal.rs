@@ -28,8 +28,6 @@ impl Node {
         let Some(interval) = interval(world.ctx.config) else { return false };
         let now = self.value_time(&world.ctx).now;
         let published = world.store.publish(&mut self.resident, key, value, now);
-        // Its owner is told, and only what is committed counts.
-        let published = published.and_then(|published| world.store.commit().map(|()| published));
         let custody = self.custody.get_or_insert_default();
         let renewed = matches!(published, Ok(Published::Kept(_)));
         match published {
