@@ -1,6 +1,7 @@
 //! All SQL of the store.
 //!
-//! A node's file can be looked into while the node runs, and read for as long as you like:
+//! A node's file can be looked into while the node runs. (Not in a transaction that stays open:
+//! the log grows until it ends.)
 //!
 //! ```text
 //! $ sqlite3 -readonly node.db
