@@ -230,7 +230,7 @@ impl Database {
     }
 
     /// Sees to it that no value expires later than this: by the settings of now, none of what the
-    /// file brings lives longer than one that is stored now.
+    /// file brings lives longer than one that is stored now. Commits, since that may be much.
     ///
     /// # Errors
     ///
@@ -239,7 +239,8 @@ impl Database {
         if who.values() == 0 {
             return Ok(());
         }
-        self.write(|connection| connection.execute(schema::LIMIT_LIVES, [who.number, latest.0]).map(drop))
+        self.write(|connection| connection.execute(schema::LIMIT_LIVES, [who.number, latest.0]).map(drop))?;
+        self.commit()
     }
 
     fn delete_expired(
