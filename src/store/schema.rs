@@ -191,6 +191,9 @@ pub(super) const LOG_BOUNDS: &str = "
     PRAGMA journal_size_limit = 1048576;
 ";
 
+/// Copies the whole log into the file, and cuts it to nothing; as far as readers let it.
+pub(super) const COPY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
 /// `Durability::Program`: the log reaches the disk only when it is copied.
 pub(super) const LESS_DURABLE: &str = "PRAGMA synchronous = NORMAL";
 

@@ -21,6 +21,8 @@ use crate::time::UnixTime;
 pub(super) const MAX_ROWS: u32 = 2000;
 /// How many bytes of values are deleted at once: a long one has many pages.
 const EXPIRED_BYTES: u64 = 1 << 20;
+/// After so many values whose lives were shortened at once, the log is copied and cut.
+const LIMITED_MANY: usize = 1000;
 /// How many values that have expired make room for a new one.
 const EXPIRED_FOR_ONE: u32 = 20;
 /// How many values at the most make room for one.
@@ -239,8 +241,15 @@ impl Database {
         if who.values() == 0 {
             return Ok(());
         }
-        self.write(|connection| connection.execute(schema::LIMIT_LIVES, [who.number, latest.0]).map(drop))?;
-        self.commit()
+        let limited =
+            self.write(|connection| connection.execute(schema::LIMIT_LIVES, [who.number, latest.0]))?;
+        self.commit()?;
+        // So much in the log at once would have to be cut off in one of the first turns.
+        if limited > LIMITED_MANY {
+            self.read(|connection| connection.execute_batch(schema::COPY_LOG))
+        } else {
+            Ok(())
+        }
     }
 
     fn delete_expired(
