@@ -36,6 +36,9 @@ mod sqlite;
 #[path = "../tests/support/vfs.rs"]
 mod vfs;
 
+#[path = "../tests/support/limits.rs"]
+mod limits;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -62,22 +65,10 @@ mod store {
     use std::ops::ControlFlow;
     use std::path::Path;
 
-    use khashmir::store::{Database, Limits, Resident};
+    use crate::limits::boundless;
+    use khashmir::store::{Database, Resident};
     use khashmir::time::UnixTime;
     use khashmir::{Config, Durability, Id};
-
-    /// Room for whatever comes.
-    fn limits() -> Limits {
-        Limits {
-            max_values_per_key: 1 << 30,
-            max_bytes_per_key: 1 << 31,
-            max_stored_bytes: 1 << 40,
-            max_stored_values: 1 << 40,
-            max_bytes_per_address: 1 << 40,
-            max_bytes_per_block: 1 << 40,
-            ..Limits::default()
-        }
-    }
 
     /// What survives a crash of the program, and of the machine, with SQLite's word for it.
     pub const PROGRAM: (Durability, &str) = (Durability::Program, "NORMAL");
@@ -106,7 +97,7 @@ mod store {
     impl Store {
         pub fn open(path: &Path) -> Store {
             let mut database = Database::open(path, PROGRAM.0).expect("a sound file");
-            let who = database.move_in(None, Id::of(b"me"), limits()).expect("room");
+            let who = database.move_in(None, Id::of(b"me"), boundless()).expect("room");
             Store(database, who)
         }
 

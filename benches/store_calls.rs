@@ -3,27 +3,20 @@
 //! `cargo bench --bench store_calls`. Each result is the mean over a batch of
 //! [`BATCH`] calls; divan shows the time per call in the items column.
 
+#[path = "../tests/support/limits.rs"]
+mod limits;
+
+use limits::LIMITS;
 use std::hint::black_box;
 use std::ops::ControlFlow;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use khashmir::store::{Database, Limits, NewValue, Resident};
+use khashmir::store::{Database, NewValue, Resident};
 use khashmir::time::UnixTime;
-use khashmir::{Durability, Id, WhenFull};
+use khashmir::{Durability, Id};
 use tempfile::TempDir;
 
-const LIMITS: Limits = Limits {
-    max_values_per_key: 1000,
-    max_bytes_per_key: u32::MAX as u64,
-    max_stored_bytes: 1 << 30,
-    max_stored_values: 1_000_000,
-    max_bytes_per_address: 1 << 30,
-    max_bytes_per_block: 1 << 30,
-    limit_loopback: false,
-    when_full: WhenFull::Refuse,
-    max_renewed_bytes: 1 << 20,
-};
 /// Values that the store holds beforehand.
 const HELD: u64 = 20_000;
 /// Calls between two commits.

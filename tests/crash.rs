@@ -24,6 +24,9 @@
 #[path = "support/client.rs"]
 mod client;
 
+#[path = "support/limits.rs"]
+mod limits;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{ErrorKind, Read};
@@ -48,24 +51,12 @@ mod store {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
-    use khashmir::store::{Database, Limits, NewValue};
+    use crate::limits::boundless;
+    use khashmir::store::{Database, NewValue};
     use khashmir::time::UnixTime;
     use khashmir::{Config, Durability, Id, Khashmir, NodeOptions, StartError, StoreError};
 
     const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-    /// Room for whatever comes.
-    fn limits() -> Limits {
-        Limits {
-            max_values_per_key: 1 << 30,
-            max_bytes_per_key: 1 << 31,
-            max_stored_bytes: 1 << 40,
-            max_stored_values: 1 << 40,
-            max_bytes_per_address: 1 << 40,
-            max_bytes_per_block: 1 << 40,
-            ..Limits::default()
-        }
-    }
-
     /// Starts the node that is to be killed.
     pub fn start(file: &Path, port: u16, machine: bool) -> Result<Khashmir, StartError> {
         let config = Config {
@@ -88,7 +79,7 @@ mod store {
     /// Opens the file as a node would, and puts values into it that have expired.
     pub fn add_expired(file: &Path, values: &[(Id, Vec<u8>)]) -> Result<(), StoreError> {
         let mut database = Database::open(file, Durability::Program)?;
-        let mut who = database.move_in(None, Id::of(b"new"), limits())?;
+        let mut who = database.move_in(None, Id::of(b"new"), boundless())?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
         let expired = UnixTime(now.as_secs() as i64).minus(Duration::from_secs(60));
         for (key, value) in values {
@@ -102,7 +93,7 @@ mod store {
     /// Everything in the file, expired or not.
     pub fn read(file: &Path) -> Result<Vec<(Id, Vec<u8>)>, StoreError> {
         let mut database = Database::open(file, Durability::Program)?;
-        let mut who = database.move_in(None, Id::of(b"new"), limits())?;
+        let mut who = database.move_in(None, Id::of(b"new"), boundless())?;
         let mut found = Vec::new();
         for key in database.keys(&who)? {
             database.values(

@@ -1,5 +1,9 @@
 //! The store: one suite over both kinds of database, in memory and in a file.
 
+#[path = "support/limits.rs"]
+mod limits;
+
+use limits::LIMITS as ROOMY;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -9,24 +13,12 @@ use khashmir::store::{
     Database, Limits, Moment, NewValue, Published, Put, QUERIES, Refusal, Resident, VALUE_OVERHEAD,
 };
 use khashmir::time::UnixTime;
-use khashmir::{Contact, Durability, Id, StoreError, WhenFull};
+use khashmir::{Contact, Durability, Id, StoreError};
 use rand::RngExt;
 use tempfile::TempDir;
 
 /// Where values are read from: the beginning.
 const FIRST: Id = Id::new([0; 20]);
-
-const ROOMY: Limits = Limits {
-    max_values_per_key: 1000,
-    max_bytes_per_key: u32::MAX as u64,
-    max_stored_bytes: 1 << 30,
-    max_stored_values: 1_000_000,
-    max_bytes_per_address: 1 << 30,
-    max_bytes_per_block: 1 << 30,
-    limit_loopback: false,
-    when_full: WhenFull::Refuse,
-    max_renewed_bytes: 1 << 20,
-};
 
 /// Where a database is.
 enum Place {

@@ -1,14 +1,18 @@
 //! Files that are damaged, of another program, or made to do harm: a clear
 //! error, and the file stays as it was.
 
+#[path = "support/limits.rs"]
+mod limits;
+
+use limits::LIMITS;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use khashmir::random::{seed_from_number, seeded};
-use khashmir::store::{Database, Limits, NewValue, Put, Resident};
+use khashmir::store::{Database, NewValue, Put, Resident};
 use khashmir::time::UnixTime;
-use khashmir::{Contact, Durability, Id, StoreError, WhenFull};
+use khashmir::{Contact, Durability, Id, StoreError};
 use rand::RngExt;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -16,17 +20,6 @@ use tempfile::TempDir;
 /// Where values are read from: the beginning.
 const FIRST: Id = Id::new([0; 20]);
 
-const LIMITS: Limits = Limits {
-    max_values_per_key: 1000,
-    max_bytes_per_key: u32::MAX as u64,
-    max_stored_bytes: 1 << 30,
-    max_stored_values: 1_000_000,
-    max_bytes_per_address: 1 << 30,
-    max_bytes_per_block: 1 << 30,
-    limit_loopback: false,
-    when_full: WhenFull::Refuse,
-    max_renewed_bytes: 1 << 20,
-};
 const VALUES: u32 = 40;
 /// For how long values live, in seconds.
 const LIFE: i64 = 86_400;

@@ -17,6 +17,9 @@ mod node;
 #[path = "support/vfs.rs"]
 mod vfs;
 
+#[path = "support/limits.rs"]
+mod limits;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -32,22 +35,10 @@ mod store {
     use std::ops::ControlFlow;
     use std::path::Path;
 
-    use khashmir::store::{Database, Limits, NewValue, Published, Put, Resident};
+    use crate::limits::boundless;
+    use khashmir::store::{Database, NewValue, Published, Put, Resident};
     use khashmir::time::UnixTime;
     use khashmir::{Contact, Durability, Id, StoreError};
-
-    /// Room for whatever comes.
-    fn limits() -> Limits {
-        Limits {
-            max_values_per_key: 1 << 30,
-            max_bytes_per_key: 1 << 31,
-            max_stored_bytes: 1 << 40,
-            max_stored_values: 1 << 40,
-            max_bytes_per_address: 1 << 40,
-            max_bytes_per_block: 1 << 40,
-            ..Limits::default()
-        }
-    }
 
     /// The durability that syncs most often.
     pub const DURABILITY: Durability = Durability::Machine;
@@ -61,7 +52,7 @@ mod store {
     impl Store {
         pub fn open(path: &Path) -> Result<Store, StoreError> {
             let mut database = Database::open(path, DURABILITY)?;
-            let who = database.move_in(None, Id::of(b"me"), limits())?;
+            let who = database.move_in(None, Id::of(b"me"), boundless())?;
             Ok(Store(database, who))
         }
 

@@ -1,29 +1,22 @@
 //! Files of a store, for tests of what becomes of them.
 #![allow(dead_code)]
 
+#[path = "limits.rs"]
+mod limits;
+
+pub use limits::LIMITS;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use khashmir::store::{Database, Limits, NewValue, Put, Resident};
+use khashmir::store::{Database, NewValue, Put, Resident};
 use khashmir::time::UnixTime;
-use khashmir::{Contact, Durability, Id, StoreError, WhenFull};
+use khashmir::{Contact, Durability, Id, StoreError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 /// Where values are read from: the beginning.
 pub const FIRST: Id = Id::new([0; 20]);
 
-pub const LIMITS: Limits = Limits {
-    max_values_per_key: 1000,
-    max_bytes_per_key: u32::MAX as u64,
-    max_stored_bytes: 1 << 30,
-    max_stored_values: 1_000_000,
-    max_bytes_per_address: 1 << 30,
-    max_bytes_per_block: 1 << 30,
-    limit_loopback: false,
-    when_full: WhenFull::Refuse,
-    max_renewed_bytes: 1 << 20,
-};
 /// For how long values live, in seconds.
 pub const LIFE: i64 = 86_400;
 pub const FOREVER: UnixTime = UnixTime(i64::MIN);
