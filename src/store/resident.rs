@@ -1,7 +1,7 @@
 //! One node's place in a database.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use super::clock::SavedClock;
@@ -138,8 +138,9 @@ pub struct Resident {
     published_bytes: u64,
     /// How many values made room for others.
     displaced: u64,
-    /// What each key has; keys without any values are not in it.
-    keys: HashMap<Id, UnderKey>,
+    /// What each key has; keys without any values are not in it. A hash table of a million keys
+    /// would hold the loop up for tens of milliseconds whenever it grows.
+    keys: BTreeMap<Id, UnderKey>,
     /// Who stored how much; nothing while nobody has.
     senders: Option<Box<Senders>>,
 }
@@ -159,7 +160,7 @@ impl Resident {
             published: 0,
             published_bytes: 0,
             displaced: 0,
-            keys: HashMap::new(),
+            keys: BTreeMap::new(),
             senders: None,
         }
     }
@@ -355,13 +356,6 @@ impl Resident {
             if senders.is_empty() {
                 self.senders = None;
             }
-        }
-    }
-
-    /// Gives back memory that the keys do not need any more.
-    pub(super) fn shrink(&mut self) {
-        if self.keys.len() < self.keys.capacity() / 4 {
-            self.keys.shrink_to_fit();
         }
     }
 }

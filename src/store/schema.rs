@@ -184,11 +184,12 @@ pub(super) const EVEN_IF_SHORT: &str = "PRAGMA writable_schema = ON";
 pub(super) const WRITE_AHEAD: &str = "PRAGMA journal_mode = WAL";
 
 /// The log is copied into the file at the first commit that finds it beyond
-/// 250 pages (1 MB), and cut to that size when a large transaction made it
-/// larger. With SQLite's usual 1,000 pages copying alone holds the loop up for 6 ms.
+/// 250 pages (1 MB). With SQLite's usual 1,000 pages copying alone holds the loop up for 6 ms.
+/// It is cut to twice that size when a large transaction made it larger; a bound as close as the
+/// first would have it cut and grown again each time.
 pub(super) const LOG_BOUNDS: &str = "
     PRAGMA wal_autocheckpoint = 250;
-    PRAGMA journal_size_limit = 1048576;
+    PRAGMA journal_size_limit = 2097152;
 ";
 
 /// Copies the whole log into the file, and cuts it to nothing; as far as readers let it.

@@ -278,7 +278,6 @@ impl Database {
         let deleted = expired.len() as u32;
         if deleted > 0 {
             self.delete(who, expired.into_iter(), Change::Removed)?;
-            who.shrink();
         }
         Ok(Expired { deleted, more: deleted > 0 && (deleted == at_most || bytes >= EXPIRED_BYTES) })
     }
