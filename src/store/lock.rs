@@ -21,20 +21,21 @@ const MOST_LINKS: u32 = 40;
 pub(super) struct Lock {
     file: File,
     path: PathBuf,
+    /// What it locks, without symbolic links.
+    of: PathBuf,
 }
 
 impl Lock {
     /// Locks the file at `path`, or says at once why not.
     pub fn take(path: &Path) -> Result<Lock, StoreError> {
-        let mut name = real(path).into_os_string();
-        name.push("-lock");
-        let path = PathBuf::from(name);
+        let of = real(path);
+        let path = beside(&of, "-lock");
         for _ in 0..TRIES {
             let mut options = File::options();
             let file = options.read(true).write(true).create(true).truncate(false).open(&path);
             let file = file.map_err(|error| system_fault(&error))?;
             match file.try_lock() {
-                Ok(()) if is_at(&file, &path) => return Ok(Lock { file, path }),
+                Ok(()) if is_at(&file, &path) => return Ok(Lock { file, path, of }),
                 // Whoever had it before has deleted it meanwhile: another one has its name.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(PathBuf::new())),
@@ -48,6 +49,31 @@ impl Lock {
         }
         Err(StoreError::InUse(PathBuf::new()))
     }
+
+    /// Sees to it that others still find the lock: when its file was removed or replaced, they would
+    /// lock another. It is then taken anew, and `true` the answer.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be done; above all when somebody else has it by now.
+    pub fn keep(&mut self) -> Result<bool, StoreError> {
+        if is_at(&self.file, &self.path) {
+            return Ok(false);
+        }
+        *self = Lock::take(&self.of)?;
+        Ok(true)
+    }
+
+    /// The path of a file beside the locked one, which has this at the end of its name.
+    pub fn beside(&self, end: &str) -> PathBuf {
+        beside(&self.of, end)
+    }
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 impl Drop for Lock {

@@ -183,6 +183,8 @@ pub(super) const EVEN_IF_SHORT: &str = "PRAGMA writable_schema = ON";
 /// Answers with the mode that SQLite could set.
 pub(super) const WRITE_AHEAD: &str = "PRAGMA journal_mode = WAL";
 
+pub(super) const GET_MODE: &str = "PRAGMA journal_mode";
+
 /// The log is copied into the file at the first commit that finds it beyond
 /// 250 pages (1 MB), and cut to that size when a large transaction made it
 /// larger. With SQLite's usual 1,000 pages copying alone holds the loop up for 6 ms.
@@ -193,6 +195,10 @@ pub(super) const LOG_BOUNDS: &str = "
 
 /// Copies the whole log into the file, and cuts it to nothing; as far as readers let it.
 pub(super) const COPY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
+/// The same as far as it goes without waiting. Answers with how many pages there are in the log, and
+/// how many of these are in the file now.
+pub(super) const COPY_SOME_OF_LOG: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
 /// `Durability::Program`: the log reaches the disk only when it is copied.
 pub(super) const LESS_DURABLE: &str = "PRAGMA synchronous = NORMAL";
