@@ -1,5 +1,6 @@
 //! Opening a database: no file is made or changed unless it is taken.
 
+use std::ffi::c_int;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use std::time::Duration;
 use rusqlite::FileControl;
 use rusqlite::config::DbConfig;
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, MAIN_DB, OpenFlags, Row};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, Row, ffi};
 use sha1::{Digest, Sha1};
 
 use super::fault::{address, damage, damaged, failed, fault, locate};
@@ -238,17 +239,39 @@ fn check(connection: &Connection, lifetime: Duration) -> Result<(), StoreError> 
         return Err(damaged(format!("there never was a schema {version}")));
     }
     check_schema(connection, tables_of(version))?;
-    let verdict: String = answer(connection, schema::CHECK_INTEGRITY)?;
-    if verdict != "ok" {
-        // The finding is the last line; one before it may name the database.
-        return Err(damaged(verdict.lines().last().unwrap_or_default().to_owned()));
-    }
+    check_integrity(connection)?;
     // Only what has turned out to be sound is changed.
     if version < schema::VERSION {
         migration::check_rows(connection, version)?;
         migration::bring_up_to_date(connection, version, lifetime)?;
     }
     check_rows(connection)
+}
+
+/// Whether all pages are as SQLite leaves them. One that cannot be read is a finding like any other to
+/// it, but says nothing about the file, which nobody must throw away for that.
+fn check_integrity(connection: &Connection) -> Result<(), StoreError> {
+    let verdict: String = answer(connection, schema::CHECK_INTEGRITY)?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    // The finding is the last line; one before it may name the database.
+    let what = verdict.lines().last().unwrap_or_default();
+    // Damage is still there when the disk is asked again. (Some findings have the same words for both.)
+    connection.execute_batch(schema::FORGET_PAGES).map_err(fault)?;
+    let again: String = answer(connection, schema::FIND_DAMAGE)?;
+    if again == "ok" || verdict.lines().chain(again.lines()).any(is_unread) {
+        return Err(failed(format!("some of it cannot be read now ({what})")));
+    }
+    Err(damaged(what))
+}
+
+/// Whether a finding of SQLite's tells of a page that it did not get: of its own number, or for a
+/// reason that is a code of I/O's.
+fn is_unread(finding: &str) -> bool {
+    let code = finding.rsplit_once("unable to get the page. error code=").map(|(_, code)| code.parse());
+    let of_the_disk = |code: c_int| code & 0xff == ffi::SQLITE_IOERR;
+    finding.contains("failed to get page ") || code.is_some_and(|code| code.is_ok_and(of_the_disk))
 }
 
 fn tables_of(version: i64) -> &'static [&'static str] {

@@ -221,6 +221,9 @@ pub(super) const GET_VERSION: &str = "PRAGMA user_version";
 /// index would hand out one key's values under another.
 pub(super) const CHECK_INTEGRITY: &str = "PRAGMA integrity_check(1)";
 
+/// The same, up to a hundred things.
+pub(super) const FIND_DAMAGE: &str = "PRAGMA integrity_check(100)";
+
 /// Every object there is but the indices that tables bring along, and the
 /// tables that `ANALYZE` makes.
 pub(super) const OBJECTS: &str = "
