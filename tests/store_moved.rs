@@ -43,7 +43,7 @@ fn opened_again(path: &Path) -> Vec<Vec<u8>> {
 
 #[test]
 fn what_is_taken_away_is_missed_until_it_is_back() {
-    for end in ["", "-wal", "-shm"] {
+    for end in ["", "-wal"] {
         for replaced in [false, true] {
             let (directory, path) = filled();
             let (mut database, mut who) = open(&path).expect("it is ours");

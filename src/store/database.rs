@@ -354,7 +354,9 @@ impl Database {
         if self.has_uncommitted() {
             self.look_at_files()?;
             let committed = self.read(|connection| connection.execute_batch(schema::COMMIT));
-            self.leave_files();
+            if let Some(files) = &mut self.files {
+                files.committed();
+            }
             committed?;
         }
         self.new.shrink_to(USUAL_CHANGES);
@@ -506,6 +508,9 @@ impl Database {
     pub(super) fn give_back(&mut self) -> Result<bool, StoreError> {
         if !self.read(is_mostly_free)? {
             return Ok(false);
+        }
+        if let Some(files) = &mut self.files {
+            files.expect_shorter();
         }
         self.write(|connection| {
             let mut statement = connection.prepare(schema::GIVE_BACK_PAGES)?;

@@ -193,6 +193,9 @@ pub(super) const LOG_BOUNDS: &str = "
     PRAGMA journal_size_limit = 1048576;
 ";
 
+/// The same bound, in bytes.
+pub(super) const LONGEST_LOG: u64 = 1_048_576;
+
 /// Copies the whole log into the file, and cuts it to nothing; as far as readers let it.
 pub(super) const COPY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
