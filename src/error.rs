@@ -59,6 +59,15 @@ pub enum StoreError {
     Full(PathBuf),
     /// Some other program is writing to the file. What was being written is undone.
     Busy(PathBuf),
+    /// The file, or what SQLite keeps beside it, was removed, renamed or replaced while it was in
+    /// use: a new start would not find what is written now. What was being written is undone; it
+    /// works again when the same file is back.
+    Moved {
+        /// The file, as it was opened.
+        path: PathBuf,
+        /// Which one, and what became of it.
+        what: String,
+    },
     /// The file belongs to the node of another id than was asked for.
     OtherId {
         /// The file.
@@ -121,6 +130,12 @@ impl fmt::Display for StoreError {
             StoreError::Busy(path) => write!(
                 f,
                 "some other program is writing to {}: it works again when that is done",
+                named(path)
+            ),
+            StoreError::Moved { path, what } => write!(
+                f,
+                "{} is not as it was opened: {what}; put that back, or start the node anew with what \
+                 is there",
                 named(path)
             ),
             StoreError::OtherId { path, id } => write!(

@@ -127,10 +127,8 @@ mod store {
     }
 
     /// Whether this says that the disk failed, and nothing that is not so about the file.
-    /// (What cannot be read while a file is checked, SQLite itself takes for damage.)
-    pub fn is_of_the_disk(error: &StoreError, reading: bool) -> bool {
+    pub fn is_of_the_disk(error: &StoreError) -> bool {
         matches!(error, StoreError::Failed { .. } | StoreError::Full(_) | StoreError::Denied(_))
-            || reading && matches!(error, StoreError::Damaged { .. })
     }
 }
 
@@ -328,8 +326,7 @@ impl Run<'_> {
     }
 
     fn note(&mut self, error: StoreError) {
-        let reading = self.fault.calls == READING;
-        assert!(store::is_of_the_disk(&error, reading), "{error}");
+        assert!(store::is_of_the_disk(&error), "{error}");
         assert!(vfs::standing().failed > 0, "{error}, and nothing was wrong");
         self.certain = self.certain.common(&self.written);
         self.possible = self.possible.joined(&self.written);

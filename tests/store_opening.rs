@@ -63,6 +63,7 @@ fn errors_name_the_file() {
         (StoreError::NoDirectory(path.clone()), "directory does not exist"),
         (StoreError::Full(path.clone()), "no room on the disk"),
         (StoreError::Busy(path.clone()), "is writing to"),
+        (StoreError::Moved { path: path.clone(), what: what.clone() }, "not as it was opened"),
         (StoreError::OtherId { path: path.clone(), id: Id::of(b"me") }, &Id::of(b"me").to_string()),
         (StoreError::Failed { path, what }, "the disk is on fire"),
     ] {

@@ -1,5 +1,7 @@
 //! A connection, and the nodes that live in it.
 
+mod guard;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +11,7 @@ use rusqlite::{Connection, params};
 
 use super::clock::SavedClock;
 use super::fault::{address, fault, locate};
-use super::lock::Lock;
+use super::files::Files;
 use super::opening;
 use super::resident::{Change, Counted, Limits, Resident};
 use super::schema;
@@ -18,6 +20,7 @@ use crate::config::{Config, Durability, WhenFull};
 use crate::error::StoreError;
 use crate::id::Id;
 use crate::time::UnixTime;
+use guard::Broken;
 
 /// Changes that a turn notes without taking memory for good: a few turns' worth.
 const USUAL_CHANGES: usize = 256;
@@ -51,8 +54,12 @@ pub struct Database {
     leavers: VecDeque<i64>,
     /// Nodes in memory that have not left.
     tenants: usize,
-    /// Given up after the connection.
-    _lock: Option<Lock>,
+    /// Which start of the node this is.
+    run: i64,
+    /// Why nothing can be written, where that does not pass by itself.
+    broken: Option<Broken>,
+    /// Given up after the connection. None in memory.
+    files: Option<Files>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,11 +128,11 @@ impl Database {
     ///
     /// As [`open`](Self::open).
     pub fn open_with(path: &Path, durability: Durability, lifetime: Duration) -> Result<Self, StoreError> {
-        let (connection, lock) = opening::file(path, durability, lifetime)?;
-        Ok(Database::of(connection, path.to_owned(), Room::ForOne, Some(lock)))
+        let (connection, files) = opening::file(path, durability, lifetime)?;
+        Ok(Database::of(connection, path.to_owned(), Room::ForOne, Some(files)))
     }
 
-    fn of(connection: Connection, path: PathBuf, room: Room, lock: Option<Lock>) -> Self {
+    fn of(connection: Connection, path: PathBuf, room: Room, files: Option<Files>) -> Self {
         Database {
             connection,
             path,
@@ -138,7 +145,9 @@ impl Database {
             failure: None,
             leavers: VecDeque::new(),
             tenants: 0,
-            _lock: lock,
+            run: 0,
+            broken: None,
+            files,
         }
     }
 
@@ -193,7 +202,7 @@ impl Database {
         self.commit()?;
         match self.room {
             Room::ForAll => self.tenants += 1,
-            _ => self.room = Room::Taken,
+            _ => (self.room, self.run) = (Room::Taken, run),
         }
         Ok(resident)
     }
@@ -339,14 +348,27 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// When SQLite fails (a full disk, say); the writes are then undone.
+    /// When SQLite fails (a full disk, say), or the file is not where it was; the writes are then
+    /// undone.
     pub fn commit(&mut self) -> Result<(), StoreError> {
         if self.has_uncommitted() {
-            self.read(|connection| connection.execute_batch(schema::COMMIT))?;
+            self.look_at_files()?;
+            let committed = self.read(|connection| connection.execute_batch(schema::COMMIT));
+            if let Some(files) = &mut self.files {
+                files.committed();
+            }
+            committed?;
         }
         self.new.shrink_to(USUAL_CHANGES);
         self.changes.clear();
         self.changes.shrink_to(USUAL_CHANGES);
+        Ok(())
+    }
+
+    /// Copies the whole log into the file.
+    pub(super) fn copy_log(&mut self) -> Result<(), StoreError> {
+        self.read(|connection| connection.execute_batch(schema::COPY_LOG))?;
+        self.leave_files();
         Ok(())
     }
 
@@ -454,10 +476,14 @@ impl Database {
             self.roll_back();
             // What a failing disk gave must not be taken for what is in the file later.
             let _ = self.connection.execute_batch(schema::FORGET_PAGES);
-            let error = locate(fault(error), &self.path);
-            self.failure = Some(error.clone());
-            error
+            self.fail(fault(error))
         })
+    }
+
+    fn fail(&mut self, error: StoreError) -> StoreError {
+        let error = locate(error, &self.path);
+        self.failure = Some(error.clone());
+        error
     }
 
     /// A node's totals follow what was just written.
@@ -482,6 +508,9 @@ impl Database {
     pub(super) fn give_back(&mut self) -> Result<bool, StoreError> {
         if !self.read(is_mostly_free)? {
             return Ok(false);
+        }
+        if let Some(files) = &mut self.files {
+            files.expect_shorter();
         }
         self.write(|connection| {
             let mut statement = connection.prepare(schema::GIVE_BACK_PAGES)?;

@@ -72,6 +72,7 @@ pub(super) fn locate(error: StoreError, of: &Path) -> StoreError {
         StoreError::NoDirectory(_) => StoreError::NoDirectory(path),
         StoreError::Full(_) => StoreError::Full(path),
         StoreError::Busy(_) => StoreError::Busy(path),
+        StoreError::Moved { what, .. } => StoreError::Moved { path, what },
         StoreError::OtherId { id, .. } => StoreError::OtherId { path, id },
         StoreError::Failed { what, .. } => StoreError::Failed { path, what },
     }

@@ -20,23 +20,30 @@ const MOST_LINKS: u32 = 40;
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
+    place: Place,
     path: PathBuf,
+    /// What it locks, without symbolic links.
+    of: PathBuf,
 }
 
 impl Lock {
     /// Locks the file at `path`, or says at once why not.
     pub fn take(path: &Path) -> Result<Lock, StoreError> {
-        let mut name = real(path).into_os_string();
-        name.push("-lock");
-        let path = PathBuf::from(name);
+        let of = real(path);
+        let path = beside(&of, "-lock");
         for _ in 0..TRIES {
             let mut options = File::options();
             let file = options.read(true).write(true).create(true).truncate(false).open(&path);
             let file = file.map_err(|error| system_fault(&error))?;
             match file.try_lock() {
-                Ok(()) if is_at(&file, &path) => return Ok(Lock { file, path }),
-                // Whoever had it before has deleted it meanwhile: another one has its name.
-                Ok(()) => {}
+                // Not at its path, where whoever had it before has deleted it: another has its name.
+                Ok(()) => {
+                    let place = file.metadata().map(|metadata| place_of(&metadata));
+                    let place = place.map_err(|error| system_fault(&error))?;
+                    if is_at(place, &path) {
+                        return Ok(Lock { file, place, path, of });
+                    }
+                }
                 Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(PathBuf::new())),
                 Err(TryLockError::Error(error)) => {
                     return Err(failed(format!(
@@ -48,6 +55,31 @@ impl Lock {
         }
         Err(StoreError::InUse(PathBuf::new()))
     }
+
+    /// Sees to it that others still find the lock: when its file was removed or replaced, they would
+    /// lock another. It is then taken anew, and `true` the answer.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be done; above all when somebody else has it by now.
+    pub fn keep(&mut self) -> Result<bool, StoreError> {
+        if is_at(self.place, &self.path) {
+            return Ok(false);
+        }
+        *self = Lock::take(&self.of)?;
+        Ok(true)
+    }
+
+    /// The path of a file beside the locked one, which has this at the end of its name.
+    pub fn beside(&self, end: &str) -> PathBuf {
+        beside(&self.of, end)
+    }
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 impl Drop for Lock {
@@ -56,7 +88,7 @@ impl Drop for Lock {
     /// one that has come in the place of ours.
     fn drop(&mut self) {
         let is_empty = self.file.metadata().is_ok_and(|file| file.len() == 0);
-        if cfg!(unix) && is_empty && is_at(&self.file, &self.path) {
+        if cfg!(unix) && is_empty && is_at(self.place, &self.path) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -83,16 +115,22 @@ fn real(path: &Path) -> PathBuf {
     path
 }
 
-/// Whether the file is the one at the path.
+/// Which file that is: its device, and its number there. Elsewhere than on Unix it has none; there, what
+/// is open stays where it is. (Windows lets nobody rename or remove it.)
+pub(super) type Place = (u64, u64);
+
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
+pub(super) fn place_of(metadata: &fs::Metadata) -> Place {
     use std::os::unix::fs::MetadataExt;
-    let of = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-    file.metadata().is_ok_and(|file| path.metadata().is_ok_and(|other| of(file) == of(other)))
+    (metadata.dev(), metadata.ino())
 }
 
-/// Where it is not deleted, it is.
 #[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
+pub(super) fn place_of(_: &fs::Metadata) -> Place {
+    (0, 0)
+}
+
+/// Whether the file of that place is the one at the path.
+fn is_at(place: Place, path: &Path) -> bool {
+    !cfg!(unix) || path.metadata().is_ok_and(|metadata| place_of(&metadata) == place)
 }

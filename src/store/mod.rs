@@ -31,6 +31,7 @@ mod clock;
 mod contacts;
 mod database;
 mod fault;
+mod files;
 mod held;
 mod lock;
 mod migration;

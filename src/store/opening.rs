@@ -1,14 +1,18 @@
 //! Opening a database: no file is made or changed unless it is taken.
 
+use std::ffi::c_int;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(unix)]
+use rusqlite::FileControl;
 use rusqlite::config::DbConfig;
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, MAIN_DB, OpenFlags, Row};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, Row, ffi};
 use sha1::{Digest, Sha1};
 
 use super::fault::{address, damage, damaged, failed, fault, locate};
+use super::files::Files;
 use super::lock::Lock;
 use super::values::{block_of, distance};
 use super::{migration, schema};
@@ -26,13 +30,13 @@ pub(super) fn in_memory() -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// The database in the file `path`, and its lock; a new one if there is no such file
+/// The database in the file `path`, and its files, locked; a new one if there is no such file
 /// or an empty one. `lifetime`: of values that an older version has stored.
 pub(super) fn file(
     path: &Path,
     durability: Durability,
     lifetime: Duration,
-) -> Result<(Connection, Lock), StoreError> {
+) -> Result<(Connection, Files), StoreError> {
     if path.as_os_str().is_empty() || path.exists() && !path.is_file() {
         return Err(StoreError::NotAFile(path.to_owned()));
     }
@@ -43,7 +47,8 @@ pub(super) fn file(
         StoreError::Busy(path) => StoreError::InUse(path),
         error => error,
     })?;
-    Ok((connection, lock))
+    let files = Files::new(path, lock).and_then(|files| still_there(&connection).map(|()| files));
+    Ok((connection, files.map_err(|error| locate(error, path))?))
 }
 
 fn locked(path: &Path, durability: Durability, lifetime: Duration) -> Result<Connection, StoreError> {
@@ -71,9 +76,14 @@ fn locked(path: &Path, durability: Durability, lifetime: Duration) -> Result<Con
         check(&connection, lifetime)?;
     }
     connection.execute_batch(schema::COMMIT).map_err(fault)?;
-    let mode: String = answer(&connection, schema::WRITE_AHEAD)?;
-    if mode != "wal" {
-        return Err(failed(format!("no write-ahead log can be kept beside it (only: {mode})")));
+    // The second time with what has come of the first: a disk that failed meanwhile is not always told.
+    for mode in [schema::WRITE_AHEAD, schema::GET_MODE] {
+        let mode: String = answer(&connection, mode)?;
+        if mode != "wal" {
+            return Err(failed(format!("no write-ahead log can be kept beside it (only: {mode})")));
+        }
+        // From here on the log is there, and stays open.
+        is_empty(&connection)?;
     }
     connection.execute_batch(schema::LOG_BOUNDS).map_err(fault)?;
     if durability == Durability::Program {
@@ -81,6 +91,20 @@ fn locked(path: &Path, durability: Durability, lifetime: Duration) -> Result<Con
     }
     keep_log_on_close(&connection, false)?;
     Ok(connection)
+}
+
+/// Whether the file that was found at the path is the one that SQLite has opened.
+#[cfg(unix)]
+fn still_there(connection: &Connection) -> Result<(), StoreError> {
+    let mut moved = 0;
+    connection.file_control(Some(MAIN_DB), FileControl::HasMoved(&mut moved)).map_err(fault)?;
+    let what = String::from("it was removed or replaced while it was being opened");
+    if moved == 0 { Ok(()) } else { Err(StoreError::Moved { path: PathBuf::new(), what }) }
+}
+
+#[cfg(not(unix))]
+fn still_there(_: &Connection) -> Result<(), StoreError> {
+    Ok(())
 }
 
 /// Lock and log are found by the file's name: by two names two nodes could have it at once, each
@@ -215,17 +239,39 @@ fn check(connection: &Connection, lifetime: Duration) -> Result<(), StoreError> 
         return Err(damaged(format!("there never was a schema {version}")));
     }
     check_schema(connection, tables_of(version))?;
-    let verdict: String = answer(connection, schema::CHECK_INTEGRITY)?;
-    if verdict != "ok" {
-        // The finding is the last line; one before it may name the database.
-        return Err(damaged(verdict.lines().last().unwrap_or_default().to_owned()));
-    }
+    check_integrity(connection)?;
     // Only what has turned out to be sound is changed.
     if version < schema::VERSION {
         migration::check_rows(connection, version)?;
         migration::bring_up_to_date(connection, version, lifetime)?;
     }
     check_rows(connection)
+}
+
+/// Whether all pages are as SQLite leaves them. One that cannot be read is a finding like any other to
+/// it, but says nothing about the file, which nobody must throw away for that.
+fn check_integrity(connection: &Connection) -> Result<(), StoreError> {
+    let verdict: String = answer(connection, schema::CHECK_INTEGRITY)?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    // The finding is the last line; one before it may name the database.
+    let what = verdict.lines().last().unwrap_or_default();
+    // Damage is still there when the disk is asked again. (Some findings have the same words for both.)
+    connection.execute_batch(schema::FORGET_PAGES).map_err(fault)?;
+    let again: String = answer(connection, schema::FIND_DAMAGE)?;
+    if again == "ok" || verdict.lines().chain(again.lines()).any(is_unread) {
+        return Err(failed(format!("some of it cannot be read now ({what})")));
+    }
+    Err(damaged(what))
+}
+
+/// Whether a finding of SQLite's tells of a page that it did not get: of its own number, or for a
+/// reason that is a code of I/O's.
+fn is_unread(finding: &str) -> bool {
+    let code = finding.rsplit_once("unable to get the page. error code=").map(|(_, code)| code.parse());
+    let of_the_disk = |code: c_int| code & 0xff == ffi::SQLITE_IOERR;
+    finding.contains("failed to get page ") || code.is_some_and(|code| code.is_ok_and(of_the_disk))
 }
 
 fn tables_of(version: i64) -> &'static [&'static str] {

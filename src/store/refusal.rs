@@ -44,6 +44,8 @@ pub enum Refusal {
     DiskFull,
     /// Some other program is writing to the store's file.
     Busy,
+    /// The store's file is not where it was.
+    Moved,
     /// The store cannot be written.
     Failed,
 }
@@ -51,7 +53,7 @@ pub enum Refusal {
 impl Refusal {
     /// Whether that is the store's own trouble, and no rule.
     pub fn is_failure(&self) -> bool {
-        matches!(self, Refusal::DiskFull | Refusal::Busy | Refusal::Failed)
+        matches!(self, Refusal::DiskFull | Refusal::Busy | Refusal::Moved | Refusal::Failed)
     }
 }
 
@@ -60,6 +62,7 @@ impl From<&StoreError> for Refusal {
         match error {
             StoreError::Full(_) => Refusal::DiskFull,
             StoreError::Busy(_) => Refusal::Busy,
+            StoreError::Moved { .. } => Refusal::Moved,
             _ => Refusal::Failed,
         }
     }
@@ -90,6 +93,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::DiskFull => f.write_str("this node cannot store values now: its disk is full"),
             Refusal::Busy => f.write_str("this node cannot store values now: its file is busy"),
+            Refusal::Moved => f.write_str("this node cannot store values now: its file was taken away"),
             Refusal::Failed => f.write_str("this node cannot store values now"),
         }
     }

@@ -183,6 +183,8 @@ pub(super) const EVEN_IF_SHORT: &str = "PRAGMA writable_schema = ON";
 /// Answers with the mode that SQLite could set.
 pub(super) const WRITE_AHEAD: &str = "PRAGMA journal_mode = WAL";
 
+pub(super) const GET_MODE: &str = "PRAGMA journal_mode";
+
 /// The log is copied into the file at the first commit that finds it beyond
 /// 250 pages (1 MB). With SQLite's usual 1,000 pages copying alone holds the loop up for 6 ms.
 /// It is cut to twice that size when a large transaction made it larger; a bound as close as the
@@ -192,8 +194,15 @@ pub(super) const LOG_BOUNDS: &str = "
     PRAGMA journal_size_limit = 2097152;
 ";
 
+/// The same bound, in bytes.
+pub(super) const LONGEST_LOG: u64 = 1_048_576;
+
 /// Copies the whole log into the file, and cuts it to nothing; as far as readers let it.
 pub(super) const COPY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
+/// The same as far as it goes without waiting. Answers with how many pages there are in the log, and
+/// how many of these are in the file now.
+pub(super) const COPY_SOME_OF_LOG: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
 /// `Durability::Program`: the log reaches the disk only when it is copied.
 pub(super) const LESS_DURABLE: &str = "PRAGMA synchronous = NORMAL";
@@ -215,6 +224,9 @@ pub(super) const GET_VERSION: &str = "PRAGMA user_version";
 /// `quick_check`: that does not compare indices with their table, and a damaged
 /// index would hand out one key's values under another.
 pub(super) const CHECK_INTEGRITY: &str = "PRAGMA integrity_check(1)";
+
+/// The same, up to a hundred things.
+pub(super) const FIND_DAMAGE: &str = "PRAGMA integrity_check(100)";
 
 /// Every object there is but the indices that tables bring along, and the
 /// tables that `ANALYZE` makes.

@@ -245,11 +245,7 @@ impl Database {
             self.write(|connection| connection.execute(schema::LIMIT_LIVES, [who.number, latest.0]))?;
         self.commit()?;
         // So much in the log at once would have to be cut off in one of the first turns.
-        if limited > LIMITED_MANY {
-            self.read(|connection| connection.execute_batch(schema::COPY_LOG))
-        } else {
-            Ok(())
-        }
+        if limited > LIMITED_MANY { self.copy_log() } else { Ok(()) }
     }
 
     fn delete_expired(

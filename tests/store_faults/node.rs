@@ -29,7 +29,6 @@ impl Routes for NoRoutes {
 /// A node with a file, and who stores with it, in virtual time.
 struct House<'a> {
     path: &'a Path,
-    fault: Fault,
     engine: Engine,
     node: Option<NodeKey>,
     now: Time,
@@ -57,7 +56,7 @@ impl House<'_> {
             match self.engine.add_node(self.now, home(), options) {
                 Ok(node) => self.node = Some(node),
                 Err(StartError::Store(error)) => {
-                    assert!(store::is_of_the_disk(&error, self.fault.calls == READING), "{error}");
+                    assert!(store::is_of_the_disk(&error), "{error}");
                     assert!(vfs::standing().failed > 0, "{error}, and nothing was wrong");
                 }
                 Err(error) => panic!("{error}"),
@@ -162,7 +161,7 @@ impl House<'_> {
                 self.engine.remove_node(self.now, node)
             };
             if let Err(error) = stopped {
-                assert!(store::is_of_the_disk(&error, self.fault.calls == READING), "{error}");
+                assert!(store::is_of_the_disk(&error), "{error}");
             }
         }
     }
@@ -190,8 +189,7 @@ pub fn life(fault: Fault) {
     let engine = vfs::without(|| Engine::new(seed_from_number(1), UnixTime(START), Box::new(NoRoutes)));
     let engine = engine.expect("an engine");
     let acknowledged = BTreeMap::new();
-    let mut house =
-        House { path: &path, fault, engine, node: None, now: Time::ZERO, clients: 0, acknowledged };
+    let mut house = House { path: &path, engine, node: None, now: Time::ZERO, clients: 0, acknowledged };
     let mut examined = false;
     let look = |house: &mut House<'_>, examined: &mut bool| {
         if vfs::standing().failed > 0 && !*examined {
@@ -235,14 +233,13 @@ pub fn life(fault: Fault) {
 }
 
 /// A node alone, whose owner is told of each value whether it is kept and renewed; and then crashes.
-fn owner(fault: Fault) {
+fn owner(_: Fault) {
     let directory = directory();
     let path = directory.path().join("node.db");
     let engine = vfs::without(|| Engine::new(seed_from_number(1), UnixTime(START), Box::new(NoRoutes)));
     let engine = engine.expect("an engine");
     let acknowledged = BTreeMap::new();
-    let mut house =
-        House { path: &path, fault, engine, node: None, now: Time::ZERO, clients: 0, acknowledged };
+    let mut house = House { path: &path, engine, node: None, now: Time::ZERO, clients: 0, acknowledged };
     let mut renewed = Vec::new();
     for number in 0..8 {
         if !house.start() {
