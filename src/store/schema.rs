@@ -12,8 +12,8 @@
 //! sqlite> SELECT hex(key), datetime(time, 'unixepoch'), length(value) FROM published;
 //! ```
 //!
-//! Values are refused while somebody else writes to it. SQLite 3.37 or newer is needed, for
-//! `STRICT`.
+//! Values are refused while somebody else writes to it. The file needs SQLite 3.37 or
+//! newer (`STRICT`), the node 3.45.3 (rusqlite's interface to the system's).
 
 /// Marks a file as a Khashmir node's (`PRAGMA application_id`): "Khsh".
 pub(super) const APPLICATION_ID: i64 = 0x4b68_7368;
@@ -194,8 +194,8 @@ pub(super) const LOG_BOUNDS: &str = "
     PRAGMA journal_size_limit = 2097152;
 ";
 
-/// The same bound, in bytes.
-pub(super) const LONGEST_LOG: u64 = 1_048_576;
+/// The second bound, in bytes.
+pub(super) const LONGEST_LOG: u64 = 2_097_152;
 
 /// Copies the whole log into the file, and cuts it to nothing; as far as readers let it.
 pub(super) const COPY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
