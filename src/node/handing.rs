@@ -135,9 +135,11 @@ impl Node {
         let at = self.value_time(&world.ctx);
         let custody = self.custody.as_deref_mut()?;
         let ends_after = worth_offering(&at, world.ctx.config);
-        // Of a key with more values than fit, others each time.
-        let start = Id::random(world.ctx.rng);
-        let held = match world.store.held(&mut self.resident, &key, (&at, ends_after), &start, MAX_OFFERED) {
+        // Of a key with more values than fit, the next ones each time, all the way round. Not from a
+        // random place: most of the values may be before one that somebody wants to be left out.
+        let start = custody.checks.mark(&key).unwrap_or_else(|| Id::random(world.ctx.rng));
+        let one_more = MAX_OFFERED + 1;
+        let mut held = match world.store.held(&mut self.resident, &key, (&at, ends_after), &start, one_more) {
             Ok(held) if held.is_empty() => {
                 custody.checks.remove(&key);
                 return None;
@@ -150,6 +152,9 @@ impl Node {
             }
         };
         custody.checks.set(key, now, next_due(world, before.interval), before.interval);
+        let next = held.get(MAX_OFFERED).map(|(digest, _)| *digest);
+        custody.checks.set_mark(&key, next);
+        held.truncate(MAX_OFFERED);
         custody.done.checks += 1;
         let (mut offered, mut offer) = (Vec::with_capacity(held.len()), Vec::new());
         for (digest, stored) in held {
@@ -177,10 +182,14 @@ impl Node {
             (*digest, holders.collect::<Vec<Contact>>())
         };
         let values = check.offered.iter().enumerate().map(wanted);
-        let values: Vec<_> = values.filter(|(_, holders)| !holders.is_empty()).collect();
+        let mut values: Vec<_> = values.filter(|(_, holders)| !holders.is_empty()).collect();
+        values.reverse();
         let is_lacking = |holder: &&Contact| values.iter().any(|(_, holders)| holders.contains(holder));
         let lacking = nearest.iter().filter(is_lacking).count();
         let Some(before) = custody.checks.get(&check.key) else { return };
+        if check.lookup.answered() == 0 && custody.checks.mark(&check.key).is_some() {
+            custody.checks.set_mark(&check.key, check.offered.first().copied());
+        }
         let interval = match lacking {
             // Nobody has answered: that says nothing.
             0 if check.lookup.answered() == 0 => before.interval,
@@ -207,10 +216,16 @@ impl Node {
         let custody = self.custody.as_deref_mut()?;
         let plan = custody.plan.as_mut()?;
         let (key, next) = (plan.key, plan.values.pop());
-        let Some((digest, holders)) = next.filter(|_| plan.room > 0) else {
+        let Some((digest, holders)) = next else {
             custody.plan = None;
             return None;
         };
+        if plan.room == 0 {
+            // It is the first of the next time.
+            custody.checks.set_mark(&key, Some(digest));
+            custody.plan = None;
+            return None;
+        }
         match world.store.value(&mut self.resident, &key, &at, &digest) {
             Ok(Some((value, stored, end))) => {
                 // One with a life of its own goes with that: elsewhere others may live longer.

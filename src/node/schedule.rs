@@ -21,6 +21,9 @@ pub struct Checks {
     by_due: BTreeSet<(u32, Id)>,
     /// The key that [`forget_some`](Self::forget_some) came to last.
     swept: Option<Id>,
+    /// Where the values of a key go on that are to be offered next, if it had more than one
+    /// offer takes.
+    marks: BTreeMap<Id, Id>,
 }
 
 /// The next look after a key.
@@ -65,6 +68,20 @@ impl Checks {
     pub fn remove(&mut self, key: &Id) {
         if let Some(check) = self.keys.remove(key) {
             self.by_due.remove(&(check.due, *key));
+            self.marks.remove(key);
+        }
+    }
+
+    /// The digest from which on the values of a key are to be offered next; `None`: anywhere.
+    pub fn mark(&self, key: &Id) -> Option<Id> {
+        self.marks.get(key).copied()
+    }
+
+    /// The values of a key that is looked after are to be offered from this digest on.
+    pub fn set_mark(&mut self, key: &Id, digest: Option<Id>) {
+        match digest.filter(|_| self.keys.contains_key(key)) {
+            Some(digest) => drop(self.marks.insert(*key, digest)),
+            None => drop(self.marks.remove(key)),
         }
     }
 
