@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::{Config, Role};
-use crate::contact::Contact;
+use crate::contact::{Contact, block};
 use crate::context::Key;
 use crate::id::Id;
 use crate::krpc::message::{MAX_OFFERED, Method, Offer, Response};
@@ -20,6 +20,7 @@ use crate::lookup::{Goal, Lookup};
 use crate::node::client::holders;
 use crate::node::custody::{due_in, second};
 use crate::node::operation::{Operation, Task};
+use crate::node::schedule::OWN;
 use crate::node::{Node, World};
 use crate::publish::Publish;
 use crate::store::Moment;
@@ -40,6 +41,8 @@ const YOUNGER_PART: u32 = 10;
 /// What one check makes a node hand on is as much as its budget is for so many seconds, or
 /// one value; the rest waits for the next check, so that no key holds up all others.
 const SHARE: u64 = 120;
+/// For how many keys that are due it is found out at once in whose turn they are.
+const QUEUED_AT_ONCE: u32 = 32;
 
 /// A question under way.
 #[derive(Debug)]
@@ -87,8 +90,14 @@ impl Check {
 }
 
 impl Node {
-    /// A value was stored here; `handed_on`: by another holder.
-    pub(super) fn note_held(&mut self, world: &mut World<'_>, key: Id, handed_on: bool) {
+    /// A value was stored here; `handed_on`: by another holder. `sender`: `None` when by the owner.
+    pub(super) fn note_held(
+        &mut self,
+        world: &mut World<'_>,
+        key: Id,
+        sender: Option<IpAddr>,
+        handed_on: bool,
+    ) {
         let Some(longest) = longest(world.ctx.config) else { return };
         let custody = self.custody.get_or_insert_default();
         match custody.checks.get(&key) {
@@ -96,6 +105,10 @@ impl Node {
                 // Who stores a value gives it to all K, as Kademlia assumes (section 2.5).
                 let due = next_due(world, check.interval);
                 custody.checks.postpone(&key, due);
+                // Publishers go on renewing where others were the first to hand a value on.
+                if !handed_on {
+                    custody.checks.note_block(&key, sender.map_or(OWN, block));
+                }
             }
             None => {
                 // Holders may come and go, and where it was handed on they do: soon it is known.
@@ -125,6 +138,23 @@ impl Node {
                 }
             }
             Err(error) => log::error!("node {}: values will not be handed on: {error}", self.id),
+        }
+    }
+
+    /// Has those keys that are due wait for their turns, a few at a time.
+    pub(super) fn queue_checks(&mut self, world: &mut World<'_>) {
+        let now = second(world.ctx.now);
+        for _ in 0..QUEUED_AT_ONCE {
+            let Some(custody) = self.custody.as_deref_mut() else { return };
+            let Some((_, key)) = custody.checks.first().filter(|&(due, _)| due <= now) else { return };
+            match world.store.blocks(&mut self.resident, &key) {
+                Ok(blocks) if blocks.is_empty() => custody.checks.remove(&key),
+                Ok(blocks) => custody.checks.wait(&key, blocks.iter().map(|block| block.unwrap_or(OWN))),
+                Err(error) => {
+                    log::error!("node {}: who stored a value cannot be read: {error}", self.id);
+                    custody.checks.wait(&key, None);
+                }
+            }
         }
     }
 
