@@ -97,9 +97,9 @@ impl Custody {
         Some(at_second(due?).max(self.free_at))
     }
 
-    /// What is to be done now: what a check has begun, or else the renewal that has waited longest,
-    /// or the check whose turn it is, whichever was due first. But every other work may be a renewal: what others make this node hold does not keep it from
-    /// its owner's values.
+    /// What is to be done now: what a check has begun, or else the first renewal, or the check
+    /// whose turn it is, whichever has waited longer. But every other work may be a renewal: what
+    /// others make this node hold does not keep it from its owner's values.
     fn next(&self, now: Time) -> Option<Work> {
         if self.work_at().is_none_or(|at| at > now) {
             return None;
@@ -176,7 +176,9 @@ impl Node {
             }
         }
         if let Some(custody) = self.custody.as_deref_mut() {
-            custody.free_at = custody.free_at.max(world.ctx.now + LEAST_PAUSE);
+            if custody.free_at <= world.ctx.now {
+                custody.free_at = world.ctx.now + LEAST_PAUSE;
+            }
             custody.queue_at = world.ctx.now + LEAST_PAUSE;
         }
         self.arm_custody(&mut world.ctx);
