@@ -18,7 +18,7 @@ use crate::id::Id;
 use crate::node::failed::FailedContacts;
 use crate::node::handing::Plan;
 use crate::node::operation::{Outcome, Task};
-use crate::node::schedule::{Checks, Renewals};
+use crate::node::schedule::{Checks, NOBODY, Renewals};
 use crate::node::{Node, World};
 use crate::time::Time;
 use crate::wheel::Timer;
@@ -42,8 +42,12 @@ pub struct Custody {
     current: Option<Current>,
     /// The last work was a renewal.
     renewed_last: bool,
+    /// The block in whose turn the last check was made, with what is handed on after it.
+    turn: u64,
     /// When the budget allows for the next work.
     free_at: Time,
+    /// When keys that are due may next be queued.
+    queue_at: Time,
     timer: Option<Timer>,
 }
 
@@ -76,22 +80,28 @@ pub(super) enum Work {
 }
 
 impl Custody {
-    /// When there is something to do: never while something is being done.
+    /// When there is something to do.
     fn next_at(&self) -> Option<Time> {
+        let queue = self.checks.first().map(|(due, _)| at_second(due).max(self.queue_at));
+        self.work_at().into_iter().chain(queue).min()
+    }
+
+    /// When there is work: never while some is being done.
+    fn work_at(&self) -> Option<Time> {
         if self.current.is_some() {
             return None;
         }
         let renewal = self.renewals.first().map(|(due, _)| due);
-        let check = self.checks.first().map(|(due, _)| due);
+        let check = self.checks.next().map(|(due, _)| due);
         let due = if self.plan.is_some() { Some(0) } else { renewal.into_iter().chain(check).min() };
         Some(at_second(due?).max(self.free_at))
     }
 
-    /// What is to be done now: what a check has begun, or else what has waited longest. But
-    /// every other work may be a renewal: what others make this node hold does not keep it from
-    /// its owner's values.
+    /// What is to be done now: what a check has begun, or else the first renewal, or the check
+    /// whose turn it is, whichever has waited longer. But every other work may be a renewal: what
+    /// others make this node hold does not keep it from its owner's values.
     fn next(&self, now: Time) -> Option<Work> {
-        if self.next_at().is_none_or(|at| at > now) {
+        if self.work_at().is_none_or(|at| at > now) {
             return None;
         }
         let renewal = self.renewals.first().filter(|&(due, _)| at_second(due) <= now);
@@ -101,7 +111,7 @@ impl Custody {
         if self.plan.is_some() {
             return Some(Work::HandOn);
         }
-        match (self.renewals.first(), self.checks.first()) {
+        match (self.renewals.first(), self.checks.next()) {
             (Some((renewal, number)), check) if check.is_none_or(|(check, _)| renewal <= check) => {
                 Some(Work::Renew(number))
             }
@@ -151,6 +161,7 @@ impl Node {
 
     /// Does what is due, if the budget allows.
     pub(super) fn attend(&mut self, world: &mut World<'_>) {
+        self.queue_checks(world);
         for _ in 0..VOID_AT_ONCE {
             let next = self.custody.as_ref().and_then(|custody| custody.next(world.ctx.now));
             let task = match next {
@@ -165,7 +176,10 @@ impl Node {
             }
         }
         if let Some(custody) = self.custody.as_deref_mut() {
-            custody.free_at = custody.free_at.max(world.ctx.now + LEAST_PAUSE);
+            if custody.free_at <= world.ctx.now {
+                custody.free_at = world.ctx.now + LEAST_PAUSE;
+            }
+            custody.queue_at = world.ctx.now + LEAST_PAUSE;
         }
         self.arm_custody(&mut world.ctx);
     }
@@ -176,6 +190,9 @@ impl Node {
         if let Some(custody) = self.custody.as_deref_mut() {
             custody.current = Some(Current { operation, began: world.ctx.now, work });
             custody.renewed_last = matches!(work, Work::Renew(_));
+            if let Work::Check(key) = work {
+                custody.turn = custody.checks.get(&key).map_or(NOBODY, |check| check.block());
+            }
         }
         // It may end at once, so this comes last.
         self.advance(world, operation);
@@ -196,6 +213,10 @@ impl Node {
         custody.done.bytes += bytes;
         let pause = price(bytes, world.ctx.config);
         custody.free_at = (began + pause).max(world.ctx.now + LEAST_PAUSE);
+        if !matches!(work, Work::Renew(_)) {
+            // Where there is nobody to ask, turns go round all the same.
+            custody.checks.spend(custody.turn, bytes.max(1));
+        }
         match (work, task) {
             (Work::Renew(number), _) => {
                 let stored = match &outcome {

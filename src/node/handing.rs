@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::{Config, Role};
-use crate::contact::Contact;
+use crate::contact::{Contact, block};
 use crate::context::Key;
 use crate::id::Id;
 use crate::krpc::message::{MAX_OFFERED, Method, Offer, Response};
@@ -20,6 +20,7 @@ use crate::lookup::{Goal, Lookup};
 use crate::node::client::holders;
 use crate::node::custody::{due_in, second};
 use crate::node::operation::{Operation, Task};
+use crate::node::schedule::OWN;
 use crate::node::{Node, World};
 use crate::publish::Publish;
 use crate::store::Moment;
@@ -40,6 +41,8 @@ const YOUNGER_PART: u32 = 10;
 /// What one check makes a node hand on is as much as its budget is for so many seconds, or
 /// one value; the rest waits for the next check, so that no key holds up all others.
 const SHARE: u64 = 120;
+/// For how many keys that are due it is found out at once in whose turn they are.
+const QUEUED_AT_ONCE: u32 = 32;
 
 /// A question under way.
 #[derive(Debug)]
@@ -87,8 +90,14 @@ impl Check {
 }
 
 impl Node {
-    /// A value was stored here; `handed_on`: by another holder.
-    pub(super) fn note_held(&mut self, world: &mut World<'_>, key: Id, handed_on: bool) {
+    /// A value was stored here; `handed_on`: by another holder. `sender`: `None` when by the owner.
+    pub(super) fn note_held(
+        &mut self,
+        world: &mut World<'_>,
+        key: Id,
+        sender: Option<IpAddr>,
+        handed_on: bool,
+    ) {
         let Some(longest) = longest(world.ctx.config) else { return };
         let custody = self.custody.get_or_insert_default();
         match custody.checks.get(&key) {
@@ -96,6 +105,10 @@ impl Node {
                 // Who stores a value gives it to all K, as Kademlia assumes (section 2.5).
                 let due = next_due(world, check.interval);
                 custody.checks.postpone(&key, due);
+                // Publishers go on renewing where others were the first to hand a value on.
+                if !handed_on {
+                    custody.checks.note_block(&key, sender.map_or(OWN, block));
+                }
             }
             None => {
                 // Holders may come and go, and where it was handed on they do: soon it is known.
@@ -128,6 +141,23 @@ impl Node {
         }
     }
 
+    /// Has those keys that are due wait for their turns, a few at a time.
+    pub(super) fn queue_checks(&mut self, world: &mut World<'_>) {
+        let now = second(world.ctx.now);
+        for _ in 0..QUEUED_AT_ONCE {
+            let Some(custody) = self.custody.as_deref_mut() else { return };
+            let Some((_, key)) = custody.checks.first().filter(|&(due, _)| due <= now) else { return };
+            match world.store.blocks(&mut self.resident, &key) {
+                Ok(blocks) if blocks.is_empty() => custody.checks.remove(&key),
+                Ok(blocks) => custody.checks.wait(&key, blocks.iter().map(|block| block.unwrap_or(OWN))),
+                Err(error) => {
+                    log::error!("node {}: who stored a value cannot be read: {error}", self.id);
+                    custody.checks.wait(&key, None);
+                }
+            }
+        }
+    }
+
     /// The operation that asks who lacks what of a key; `None` when there is nothing to offer.
     pub(super) fn check(&mut self, world: &mut World<'_>, key: Id) -> Option<Task> {
         let before = self.custody.as_deref()?.checks.get(&key)?;
@@ -135,9 +165,11 @@ impl Node {
         let at = self.value_time(&world.ctx);
         let custody = self.custody.as_deref_mut()?;
         let ends_after = worth_offering(&at, world.ctx.config);
-        // Of a key with more values than fit, others each time.
-        let start = Id::random(world.ctx.rng);
-        let held = match world.store.held(&mut self.resident, &key, (&at, ends_after), &start, MAX_OFFERED) {
+        // Of a key with more values than fit, the next ones each time, all the way round. Not from a
+        // random place: most of the values may be before one that somebody wants to be left out.
+        let start = custody.checks.mark(&key).unwrap_or_else(|| Id::random(world.ctx.rng));
+        let one_more = MAX_OFFERED + 1;
+        let mut held = match world.store.held(&mut self.resident, &key, (&at, ends_after), &start, one_more) {
             Ok(held) if held.is_empty() => {
                 custody.checks.remove(&key);
                 return None;
@@ -150,6 +182,9 @@ impl Node {
             }
         };
         custody.checks.set(key, now, next_due(world, before.interval), before.interval);
+        let next = held.get(MAX_OFFERED).map(|(digest, _)| *digest);
+        custody.checks.set_mark(&key, next);
+        held.truncate(MAX_OFFERED);
         custody.done.checks += 1;
         let (mut offered, mut offer) = (Vec::with_capacity(held.len()), Vec::new());
         for (digest, stored) in held {
@@ -177,10 +212,14 @@ impl Node {
             (*digest, holders.collect::<Vec<Contact>>())
         };
         let values = check.offered.iter().enumerate().map(wanted);
-        let values: Vec<_> = values.filter(|(_, holders)| !holders.is_empty()).collect();
+        let mut values: Vec<_> = values.filter(|(_, holders)| !holders.is_empty()).collect();
+        values.reverse();
         let is_lacking = |holder: &&Contact| values.iter().any(|(_, holders)| holders.contains(holder));
         let lacking = nearest.iter().filter(is_lacking).count();
         let Some(before) = custody.checks.get(&check.key) else { return };
+        if check.lookup.answered() == 0 && custody.checks.mark(&check.key).is_some() {
+            custody.checks.set_mark(&check.key, check.offered.first().copied());
+        }
         let interval = match lacking {
             // Nobody has answered: that says nothing.
             0 if check.lookup.answered() == 0 => before.interval,
@@ -207,10 +246,16 @@ impl Node {
         let custody = self.custody.as_deref_mut()?;
         let plan = custody.plan.as_mut()?;
         let (key, next) = (plan.key, plan.values.pop());
-        let Some((digest, holders)) = next.filter(|_| plan.room > 0) else {
+        let Some((digest, holders)) = next else {
             custody.plan = None;
             return None;
         };
+        if plan.room == 0 {
+            // It is the first of the next time.
+            custody.checks.set_mark(&key, Some(digest));
+            custody.plan = None;
+            return None;
+        }
         match world.store.value(&mut self.resident, &key, &at, &digest) {
             Ok(Some((value, stored, end))) => {
                 // One with a life of its own goes with that: elsewhere others may live longer.

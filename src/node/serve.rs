@@ -146,7 +146,7 @@ impl Node {
     ) -> Result<UnixTime, Refusal> {
         let taken = self.try_value(world, key, value, &origin);
         match &taken {
-            Ok(_) => self.note_held(world, *key, origin.age.is_some()),
+            Ok(_) => self.note_held(world, *key, origin.sender, origin.age.is_some()),
             Err(_) => self.values_refused += 1,
         }
         taken

@@ -4,9 +4,11 @@ use rusqlite::{Row, params};
 
 use super::clock::Moment;
 use super::database::Database;
+use super::fault::address;
 use super::resident::Resident;
 use super::schema;
 use super::values::MAX_ROWS;
+use crate::contact::block;
 use crate::error::StoreError;
 use crate::id::Id;
 use crate::time::UnixTime;
@@ -63,6 +65,32 @@ impl Database {
                 }
             }
             Ok(held)
+        })
+    }
+
+    /// The blocks of the addresses that the values of a key came from, each once or more; `None`:
+    /// the node's owner. Of a great many values only some are looked at.
+    ///
+    /// # Errors
+    ///
+    /// When SQLite fails; everything since the last commit is then undone.
+    pub fn blocks(&mut self, who: &mut Resident, key: &Id) -> Result<Vec<Option<u64>>, StoreError> {
+        self.settle(who);
+        if !who.has(key) {
+            return Ok(Vec::new());
+        }
+        self.read(|connection| {
+            let mut statement = connection.prepare(schema::SENDERS)?;
+            let mut rows = statement.query(params![who.number, key.as_bytes(), MAX_ROWS])?;
+            let mut blocks = Vec::new();
+            while let Some(row) = rows.next()? {
+                let sender = row.get_ref(0)?.as_str_or_null()?.map(address).transpose()?;
+                let block = sender.map(block);
+                if blocks.last() != Some(&block) {
+                    blocks.push(block);
+                }
+            }
+            Ok(blocks)
         })
     }
 

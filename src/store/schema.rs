@@ -296,6 +296,9 @@ pub(super) const STORED: &str = "
 pub(super) const VALUE: &str = "
     SELECT value, run, expires, time FROM value WHERE node = ?1 AND key = ?2 AND digest = ?3";
 
+/// Who stored the values of a key.
+pub(super) const SENDERS: &str = "SELECT sender FROM value WHERE node = ?1 AND key = ?2 LIMIT ?3";
+
 pub(super) const PUBLISHED_SIZES: &str = "SELECT length(value), time FROM published";
 pub(super) const PUBLISHED: &str = "SELECT number, time FROM published WHERE node = ?1";
 pub(super) const PUBLISHED_VALUE: &str = "
@@ -315,7 +318,7 @@ pub(super) const ADD_CONTACT: &str = "
 
 /// The statements that run again and again, for the test that none of them
 /// scans a table.
-pub const QUERIES: [&str; 24] = [
+pub const QUERIES: [&str; 25] = [
     VALUES_BETWEEN,
     RENEW_VALUE,
     EXPIRED_VALUES,
@@ -334,6 +337,7 @@ pub const QUERIES: [&str; 24] = [
     HELD_BEFORE,
     STORED,
     VALUE,
+    SENDERS,
     PUBLISHED,
     PUBLISHED_VALUE,
     FIND_PUBLISHED,
