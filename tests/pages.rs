@@ -15,13 +15,22 @@ use rand::RngExt;
 /// A node that holds these values under the key, and a peer at `address(1)`.
 fn holder(seed: u64, config: Config, key: Id, values: &[Vec<u8>]) -> (Network, NodeKey) {
     let mut network = Network::new(seed);
-    let node = network.node(address(0), config);
+    let node = network.node(address(0), from_one(config));
     network.peer(address(1), Id::of(b"peer"), polite());
     network.ask(address(1), address(0), b"1", &Method::Ping);
     network.run(secs(1));
     give(&mut network, address(0), key, values);
     assert_eq!(network.stats(node).values, values.len() as u64);
     (network, node)
+}
+
+/// All of a key's values may come from one address.
+fn from_one(config: Config) -> Config {
+    Config {
+        max_values_per_key_and_block: config.max_values_per_key,
+        max_bytes_per_key_and_block: config.max_bytes_per_key,
+        ..config
+    }
 }
 
 fn give(network: &mut Network, to: std::net::SocketAddr, key: Id, values: &[Vec<u8>]) {
@@ -183,7 +192,7 @@ fn a_search_collects_all_pages() {
     let values: Vec<Vec<u8>> = (0..120u8).map(|n| vec![n; 5000]).collect();
     for (seed, shared) in [(1, true), (2, false)] {
         let _seed = Seed(seed);
-        let (mut network, nodes) = Network::joined(seed, 20, &Config::default());
+        let (mut network, nodes) = Network::joined(seed, 20, &from_one(Config::default()));
         network.peer(address(1000), Id::of(b"peer"), polite());
         let mut by_distance = nodes.clone();
         by_distance.sort_by_key(|&node| network.contact(node).id.distance(&key));

@@ -177,7 +177,11 @@ impl Node {
             sender: origin.sender,
         };
         match world.store.put(&mut self.resident, &new, &at) {
-            Ok(Put::Added | Put::Renewed) => Ok(UnixTime(world.ctx.unix.0.saturating_add(left))),
+            Ok(Put::Added) => Ok(UnixTime(world.ctx.unix.0.saturating_add(left))),
+            Ok(Put::Renewed { until }) => {
+                let left = until.0.saturating_sub(at.now.0);
+                Ok(UnixTime(world.ctx.unix.0.saturating_add(left)))
+            }
             Ok(Put::Refused(refusal)) => Err(refusal),
             Err(error) => {
                 self.report_failure(world, &error);
