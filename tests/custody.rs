@@ -353,13 +353,15 @@ fn offers_are_answered_with_what_is_lacking() {
 /// More values under a key than one offer holds: in time all of them are handed on.
 #[test]
 fn a_key_with_many_values_is_handed_on_by_and_by() {
-    let (mut network, nodes) = Network::joined(18, 2, &holders_only());
+    // Of one holder a node takes no more than this.
+    let config = Config { max_values_per_key_and_block: 200, ..holders_only() };
+    let (mut network, nodes) = Network::joined(18, 2, &config);
     let key = Id::of(b"key");
     for value in 0..200u8 {
         publish(&mut network, nodes[0], key, &[value]);
     }
     network.remove(nodes[1]);
-    let nodes = [nodes[0], newcomer(&mut network, 9, Id::of(b"new"), nodes[0], holders_only())];
+    let nodes = [nodes[0], newcomer(&mut network, 9, Id::of(b"new"), nodes[0], config)];
     network.run(secs(2 * HOUR));
     assert_eq!(network.stats(nodes[1]).values, 200);
 }

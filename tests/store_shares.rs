@@ -207,7 +207,8 @@ fn who_keeps_a_value_alive_pays() {
     }
     assert_eq!((held(&store, first).0, held(&store, second).0), (EACH, 0));
     // The payer adds what he likes, ...
-    assert_eq!(put_for(&mut store, &key(1), 1, first, (101, 1101)), until(1101));
+    assert_eq!(put_for(&mut store, &key(1), 1, first, (100, 1100)), until(1100));
+    assert_eq!(put_for(&mut store, &key(1), 1, "::ffff:10.0.0.1", (101, 1101)), until(1101));
     assert_eq!(put_for(&mut store, &key(1), 1, second, (150, 1150)), until(1101));
     // ... and when he does not come any more, another does.
     assert_eq!(put_for(&mut store, &key(1), 1, second, (202, 1202)), until(1202));

@@ -62,7 +62,8 @@ impl Database {
         }
         let Some(present) = self.present(who, new.key, digest, at)? else { return Ok(None) };
         let Present { number, counted, time, end } = present;
-        let changes_payer = new.sender != counted.sender;
+        let sender = new.sender.map(|sender| sender.to_canonical());
+        let changes_payer = sender != counted.sender;
         if changes_payer && new.sender.is_some() {
             let unchanged = Put::Renewed { until: end };
             if !adds_much(new, end, at) && !saves(who, new, &counted) {
@@ -81,14 +82,14 @@ impl Database {
         self.write(|connection| {
             connection.execute(schema::RENEW_VALUE, params![number, new.time.0, until, who.run])?;
             if changes_payer {
-                let sender = new.sender.map(|sender| sender.to_canonical().to_string());
+                let sender = sender.map(|sender| sender.to_string());
                 let block = new.sender.filter(|_| makes_room).map(block_of);
                 connection.execute(schema::SET_PAYER, params![number, sender, block])?;
             }
             Ok(())
         })?;
         if changes_payer {
-            self.note(who, Change::PaidBy(counted, new.sender));
+            self.note(who, Change::PaidBy(counted, sender));
         }
         Ok(Some(Put::Renewed { until: UnixTime(until) }))
     }
