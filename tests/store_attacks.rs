@@ -116,8 +116,8 @@ fn what_was_stored_by_an_attacker_first_stays_while_it_is_renewed() {
     let precious = Id::new(own.as_bytes().map(|byte| !byte));
     let mut rng = seeded(seed_from_number(4));
     assert!(takes(&mut network, 1, precious, b"precious"));
-    let mut flood = |network: &mut Network| {
-        for n in 0..60 {
+    let mut flood = |network: &mut Network, count: u32| {
+        for n in 0..count {
             let store = Method::StoreValue { key: Id::random(&mut rng), value: b"v", life: None };
             network.ask(address(1), address(0), b"1", &store);
             if n % 10 == 0 {
@@ -126,12 +126,13 @@ fn what_was_stored_by_an_attacker_first_stays_while_it_is_renewed() {
         }
         network.run(secs(1));
     };
-    // It may be gone by then, and is there from now on.
-    flood(&mut network);
+    // As much as there is room for, so that it is there still.
+    flood(&mut network, 29);
+    assert_eq!((network.stats(node).values, network.stats(node).values_displaced), (30, 0));
     for _ in 0..5 {
         assert!(takes(&mut network, ELSEWHERE, precious, b"precious"));
         assert!(takes(&mut network, 1, precious, b"precious"));
-        flood(&mut network);
+        flood(&mut network, 60);
         assert_eq!(network.find_values(node, precious), [b"precious"]);
     }
     assert!(network.stats(node).values_displaced > 20);
