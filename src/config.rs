@@ -148,6 +148,15 @@ pub struct Config {
     /// follow. At most 4 GiB less 1;
     /// default 1 MiB.
     pub max_bytes_per_key: u64,
+    /// How many of a key's values may come from one block of addresses, a /24 of IPv4 or a /64 of
+    /// IPv6, so that nobody takes the room of all others. At least 1; default 128, an eighth of
+    /// what a key may have: [`k`](Self::k) holders can hand on all of it. One more is refused with an
+    /// error. Neither this nor the next one goes for loopback addresses, but with
+    /// [`limit_loopback`](Self::limit_loopback). Where all nodes are in one block, give it as many
+    /// as the key.
+    pub max_values_per_key_and_block: usize,
+    /// How many of a key's bytes, likewise. Default 256 KiB: three of the largest values.
+    pub max_bytes_per_key_and_block: u64,
     /// How many bytes of values a node keeps in all. Default 64 MiB. What would exceed it is
     /// treated as [`when_full`](Self::when_full) says.
     pub max_stored_bytes: u64,
@@ -246,6 +255,8 @@ pub struct Config {
     /// times as many. 1 to 1,000,000; default 256.
     pub max_per_block: usize,
     /// Whether that goes for loopback addresses, too, and so do
+    /// [`max_values_per_key_and_block`](Self::max_values_per_key_and_block),
+    /// [`max_bytes_per_key_and_block`](Self::max_bytes_per_key_and_block),
     /// [`max_bytes_per_address`](Self::max_bytes_per_address) and
     /// [`max_bytes_per_block`](Self::max_bytes_per_block). Default: no.
     pub limit_loopback: bool,
@@ -303,6 +314,8 @@ impl Default for Config {
             value_lifetime: DAY,
             max_values_per_key: 1024,
             max_bytes_per_key: 1024 * 1024,
+            max_values_per_key_and_block: 128,
+            max_bytes_per_key_and_block: 256 * 1024,
             max_stored_bytes: 64 * 1024 * 1024,
             max_stored_values: 1_000_000,
             max_bytes_per_address: 8 * 1024 * 1024,
@@ -378,6 +391,7 @@ impl Config {
             (self.value_lifetime >= second, "value_lifetime", "at least 1 s"),
             (self.max_values_per_key >= 1, "max_values_per_key", "at least 1"),
             (self.max_bytes_per_key <= u32::MAX.into(), "max_bytes_per_key", "at most 4,294,967,295 bytes"),
+            (self.max_values_per_key_and_block >= 1, "max_values_per_key_and_block", "at least 1"),
             (
                 self.renew_interval.is_zero() || self.renew_interval >= second,
                 "renew_interval",

@@ -42,6 +42,8 @@ pub enum Due {
     Call(Key),
     /// An operation's deadline.
     Operation(Key),
+    /// A search is to go on through what its own node holds.
+    OwnPage(Key),
     /// Expired values are to be deleted.
     Expiry,
     /// Contacts are to be saved.

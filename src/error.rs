@@ -372,9 +372,13 @@ impl fmt::Display for OperationError {
             OperationError::TooFew(stored) => {
                 write!(f, "too few nodes: {stored}")?;
                 let alone = stored.effort.answered == 0 && stored.effort.asked > 0;
-                f.write_str(match alone {
-                    true => "; no other node could be found: look at the network, and store it again",
-                    false => ": store it again later",
+                // Even if all others took it there would be too few.
+                let refusals = stored.refused().count();
+                let refused = refusals > 0 && stored.receipts.len() < stored.needed + refusals;
+                f.write_str(match (alone, refused) {
+                    (true, _) => "; no other node could be found: look at the network, and store it again",
+                    (false, true) => "; to store it again helps only once the reason is gone",
+                    (false, false) => ": store it again later",
                 })
             }
             OperationError::WouldBlock => f.write_str(

@@ -100,6 +100,8 @@
 //! | answers to one search from one peer | 65 | |
 //! | values under one key | 1,024 | [`Config::max_values_per_key`] |
 //! | values under one key | 1 MiB | [`Config::max_bytes_per_key`] |
+//! | of these, from one block of addresses | 128 | [`Config::max_values_per_key_and_block`] |
+//! | of these, from one block of addresses | 256 KiB | [`Config::max_bytes_per_key_and_block`] |
 //! | values of one node | 64 MiB | [`Config::max_stored_bytes`] |
 //! | values of one node | 1,000,000 | [`Config::max_stored_values`] |
 //! | values from one address | 8 MiB | [`Config::max_bytes_per_address`] |

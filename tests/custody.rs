@@ -354,15 +354,17 @@ fn offers_are_answered_with_what_is_lacking() {
 /// handed on. The first comes within 7.5 minutes, the next ones twice as soon each time.
 #[test]
 fn a_key_with_many_values_is_handed_on_by_and_by() {
+    // Of one holder a node takes no more than this.
+    let config = Config { max_values_per_key_and_block: 200, ..holders_only() };
     for seed in 0..20 {
         let seed = Seed(seed);
-        let (mut network, nodes) = Network::joined(seed.0, 2, &holders_only());
+        let (mut network, nodes) = Network::joined(seed.0, 2, &config);
         let key = Id::of(b"key");
         for value in 0..200u8 {
             publish(&mut network, nodes[0], key, &[value]);
         }
         network.remove(nodes[1]);
-        let nodes = [nodes[0], newcomer(&mut network, 9, Id::of(b"new"), nodes[0], holders_only())];
+        let nodes = [nodes[0], newcomer(&mut network, 9, Id::of(b"new"), nodes[0], config.clone())];
         let all = network.run_until(secs(15 * MINUTE), |network| network.stats(nodes[1]).values == 200);
         assert!(all, "{} handed on", network.stats(nodes[1]).values);
         assert_eq!(network.stats(nodes[0]).hand_on_checks, 200usize.div_ceil(MAX_OFFERED) as u64);

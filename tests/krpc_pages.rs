@@ -3,7 +3,7 @@
 
 use khashmir::config::MAX_NETSTRING;
 use khashmir::krpc::message::{
-    self, MAX_BODY, MAX_PAGE, MAX_TID, Message, Method, Page, Rejected, Response, ValuesAnswer,
+    self, MAX_BODY, MAX_PAGE, MAX_TID, Message, Method, NodesAnswer, Page, Rejected, Response, ValuesAnswer,
 };
 use khashmir::krpc::netstring;
 use khashmir::{Contact, Id};
@@ -90,7 +90,16 @@ proptest! {
         let page = response(&page);
         prop_assert_eq!((page.life(), page.more()), (None, more));
         prop_assert!(page.values().expect("a list").eq(values.iter().map(Vec::as_slice)));
-        prop_assert_eq!(page.closer().map(Iterator::collect), (!closer.is_empty()).then_some(closer));
+        prop_assert_eq!(page.closer().map(Iterator::collect), (!closer.is_empty()).then_some(closer.clone()));
+        prop_assert!(!page.has_none_so_far());
+        let nodes = body(|out| {
+            let beside = NodesAnswer { wants: Some(&[0]), more };
+            message::response_nodes_beside(out, TID, &me(), &closer, beside);
+        });
+        let nodes = response(&nodes);
+        prop_assert_eq!((nodes.more(), nodes.wants(1)), (more, Some(1)));
+        prop_assert_eq!(nodes.has_none_so_far(), more.is_some());
+        prop_assert_eq!(nodes.nodes().map(Iterator::collect), Some(closer));
     }
 
     #[test]
@@ -134,6 +143,14 @@ fn they_stand_where_peers_of_2003_do_not_look() {
     assert_eq!(
         page.escape_ascii().to_string(),
         format!("d3:rspd6:closerl{node}e4:more5:there{SENDER}6:valuesl1:vee{rsp}")
+    );
+    let nodes = body(|out| {
+        let beside = NodesAnswer { wants: None, more: Page::new(b"there") };
+        message::response_nodes_beside(out, TID, &me(), &[me()], beside);
+    });
+    assert_eq!(
+        nodes.escape_ascii().to_string(),
+        format!("d3:rspd4:more5:there5:nodesl{node}e{SENDER}e{rsp}")
     );
     // Without them, all is as in 2003.
     let plain = body(|out| {

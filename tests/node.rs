@@ -307,7 +307,12 @@ fn nothing_that_a_message_may_hold_does_harm() {
 }
 
 fn in_file(path: &std::path::Path) -> NodeOptions {
-    let config = Config { max_bytes_per_key: 1 << 24, ..Config::default() };
+    let config = Config {
+        max_bytes_per_key: 1 << 24,
+        max_values_per_key_and_block: 1024,
+        max_bytes_per_key_and_block: 1 << 24,
+        ..Config::default()
+    };
     NodeOptions { config: Arc::new(config), id: None, store: Some(path.to_owned()) }
 }
 

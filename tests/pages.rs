@@ -15,13 +15,22 @@ use rand::RngExt;
 /// A node that holds these values under the key, and a peer at `address(1)`.
 fn holder(seed: u64, config: Config, key: Id, values: &[Vec<u8>]) -> (Network, NodeKey) {
     let mut network = Network::new(seed);
-    let node = network.node(address(0), config);
+    let node = network.node(address(0), from_one(config));
     network.peer(address(1), Id::of(b"peer"), polite());
     network.ask(address(1), address(0), b"1", &Method::Ping);
     network.run(secs(1));
     give(&mut network, address(0), key, values);
     assert_eq!(network.stats(node).values, values.len() as u64);
     (network, node)
+}
+
+/// All of a key's values may come from one address.
+fn from_one(config: Config) -> Config {
+    Config {
+        max_values_per_key_and_block: config.max_values_per_key,
+        max_bytes_per_key_and_block: config.max_bytes_per_key,
+        ..config
+    }
 }
 
 fn give(network: &mut Network, to: std::net::SocketAddr, key: Id, values: &[Vec<u8>]) {
@@ -183,7 +192,7 @@ fn a_search_collects_all_pages() {
     let values: Vec<Vec<u8>> = (0..120u8).map(|n| vec![n; 5000]).collect();
     for (seed, shared) in [(1, true), (2, false)] {
         let _seed = Seed(seed);
-        let (mut network, nodes) = Network::joined(seed, 20, &Config::default());
+        let (mut network, nodes) = Network::joined(seed, 20, &from_one(Config::default()));
         network.peer(address(1000), Id::of(b"peer"), polite());
         let mut by_distance = nodes.clone();
         by_distance.sort_by_key(|&node| network.contact(node).id.distance(&key));
@@ -215,7 +224,7 @@ fn very_many_values_are_given_out_in_parts() {
     let key = Id::of(b"key");
     let values: Vec<Vec<u8>> = (0..5000u16).map(|n| n.to_be_bytes().to_vec()).collect();
     let config = Config { max_values_per_key: 10_000, max_bytes_per_key: 1 << 24, ..Config::default() };
-    let (mut network, _) = holder(1, config, key, &values);
+    let (mut network, node) = holder(1, config, key, &values);
     let (mut found, mut place, mut pages) = (Vec::new(), None, 0);
     loop {
         let (values, more, _) = ask(&mut network, key, place.as_deref()).expect("an answer");
@@ -229,6 +238,76 @@ fn very_many_values_are_given_out_in_parts() {
     assert!((2..5).contains(&pages), "{pages}");
     found.sort();
     assert_eq!(found, values);
+    // Whoever holds them finds them all in his own store, and long ones too.
+    let mut found = network.find_values(node, key);
+    found.sort();
+    assert_eq!(found, values);
+    let (key, values) = (Id::of(b"long"), (0..50u8).map(|n| vec![n; 60_000]).collect::<Vec<_>>());
+    give(&mut network, address(0), key, &values);
+    let mut found = network.find_values(node, key);
+    found.sort();
+    assert_eq!(found, values);
+}
+
+/// However many have expired, and are still to be deleted, those that have not are found.
+#[test]
+fn what_has_expired_does_not_hide_the_rest() {
+    let key = Id::of(b"key");
+    let config = Config {
+        max_values_per_key: 10_000,
+        max_bytes_per_key: 1 << 24,
+        first_expiry: secs(36_000),
+        ..Config::default()
+    };
+    let lasting: Vec<Vec<u8>> = (0..3u8).map(|n| vec![n; 3]).collect();
+    let (mut network, node) = holder(1, config.clone(), key, &lasting);
+    for n in 0..6000u16 {
+        let store = Method::StoreValue { key, value: &n.to_be_bytes(), life: Some(2) };
+        network.ask(address(1), address(0), b"1", &store);
+        if n % 20 == 0 {
+            network.run(ms(500));
+        }
+    }
+    network.run(secs(5));
+    network.at(address(1)).received.clear();
+    assert_eq!(network.stats(node).values, 6003);
+    for _ in 0..5 {
+        let (mut found, mut place) = (Vec::new(), None);
+        for pages in 0.. {
+            assert!(pages < 6, "it does not end");
+            let (values, more, _) = ask(&mut network, key, place.as_deref()).expect("an answer");
+            found.extend(values);
+            place = more;
+            if place.is_none() {
+                break;
+            }
+        }
+        found.sort();
+        assert_eq!(found, lasting);
+    }
+    let searcher = network.node(address(2), config);
+    network.introduce(searcher, address(0));
+    for node in [searcher, node] {
+        let mut found = network.find_values(node, key);
+        found.sort();
+        assert_eq!(found, lasting);
+    }
+}
+
+/// A peer that names no value but always more places keeps nobody.
+#[test]
+fn a_peer_that_only_promises_values_is_asked_a_bounded_number_of_times() {
+    let mut polite = polite();
+    let habit: Habit = Box::new(move |own, from, message, out| match message {
+        Message::Request(Request { tid, method: Method::FindValue { .. }, .. }) => {
+            let beside = message::NodesAnswer { wants: None, more: Page::new(b"there") };
+            message::response_nodes_beside(out, tid, own, &[], beside);
+        }
+        _ => polite(own, from, message, out),
+    });
+    let (found, asked, took) = search(&mut Network::new(1), habit);
+    assert_eq!((found.len(), asked), (0, 65));
+    assert!(took < 3000, "{took} ms");
 }
 
 /// What a keeper answers to a search: to the first request, and to each page.

@@ -253,7 +253,50 @@ fn a_store_that_runs_out_of_time_tells_what_has_become_of_the_value() {
     }
 }
 
+/// It is told what helps, not more.
+#[test]
+fn who_is_refused_is_not_told_to_try_again() {
+    for (habits, advice) in [
+        (vec![refuses(), polite(), refuses()], "; to store it again helps only once the reason is gone"),
+        (vec![refuses(), polite(), says_nothing()], "1 did not answer: store it again later"),
+    ] {
+        let config = Config { k: 3, store_redundancy: 2, ..Config::default() };
+        let (mut network, node, _) = among(habits, config);
+        let Outcome::Stored(Err(error)) = network.store(node, key(), b"value") else {
+            panic!("it is stored")
+        };
+        let text = error.to_string();
+        assert!(text.contains("at 10.0.0.2:4000: not that one") && text.ends_with(advice), "{text}");
+    }
+}
+
 // The life of a value
+
+/// A value that is there for longer is kept for longer, and that is what its holders say.
+#[test]
+fn a_shorter_life_leaves_a_longer_one_as_it_is() {
+    let (mut network, nodes) = Network::joined(1, 3, &Config::default());
+    let mut store = |node, value: &[u8], life| {
+        let operation = network.engine.store_value(network.now, node, key(), value.to_vec(), life, None);
+        let outcome = stored(the_one(network.wait(operation)));
+        assert_eq!(outcome.receipts.len(), 3);
+        let now = START.0 + (network.now.as_micros() / 1_000_000) as i64;
+        let until = |receipt: khashmir::Receipt| match receipt.reply {
+            StoreReply::Accepted { until } => until.0 - now,
+            other => panic!("{other:?}"),
+        };
+        outcome.receipts.into_iter().map(until).collect::<Vec<_>>()
+    };
+    let all = |lives: Vec<i64>, life: u64| lives.iter().all(|left| (life as i64 - left).abs() <= 2);
+    assert!(all(store(nodes[0], b"value", None), DAY));
+    // From whomever that comes.
+    for node in [nodes[0], nodes[1]] {
+        let lives = store(node, b"value", Some(secs(100)));
+        assert!(all(lives.clone(), DAY), "{lives:?}");
+    }
+    assert!(all(store(nodes[0], b"other", Some(secs(100))), 100));
+    assert!(all(store(nodes[0], b"other", Some(secs(200))), 200));
+}
 
 #[test]
 fn a_life_of_its_own_goes_with_the_value_which_is_not_renewed() {

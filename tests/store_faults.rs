@@ -64,7 +64,7 @@ mod store {
             let sender = Some([192, 0, 2, 1].into());
             let new = NewValue { key: &key, value, time: now, expires: UnixTime(now.0 + LIFE), sender };
             let put = self.0.put(&mut self.1, &new, &BEGINNING.into())?;
-            assert!(matches!(put, Put::Added | Put::Renewed), "{put:?}");
+            assert!(matches!(put, Put::Added | Put::Renewed { .. }), "{put:?}");
             Ok(())
         }
 

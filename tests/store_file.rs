@@ -292,6 +292,7 @@ fn a_file_that_others_write_to_is_busy() {
     let writer = Connection::open(&path).expect("a database");
     writer.execute_batch("BEGIN IMMEDIATE").expect("writing");
     let refused = put(&mut database, &mut who, &key(0), b"one more", UnixTime(1));
+    let refused = refused.and_then(|_| database.commit());
     assert_eq!(refused, Err(StoreError::Busy(path.clone())));
     assert!(refused.is_err_and(|error| Refusal::from(&error) == Refusal::Busy));
     assert_eq!(values(&mut database, &mut who, &key(0)).len(), 10, "reading goes on");

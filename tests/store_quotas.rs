@@ -11,6 +11,8 @@ use rand::RngExt;
 const ROOMY: Limits = Limits {
     max_values_per_key: 1000,
     max_bytes_per_key: 1 << 30,
+    max_values_per_key_and_block: 1000,
+    max_bytes_per_key_and_block: 1 << 30,
     max_stored_bytes: 1 << 30,
     max_stored_values: 1_000_000,
     max_bytes_per_address: 1 << 30,
@@ -54,6 +56,9 @@ fn put(store: &mut (Database, Resident), key: &Id, value: u64, sender: &str) -> 
     put_at(store, key, value, sender, 1)
 }
 
+/// A value that was there.
+const RENEWED: Put = Put::Renewed { until: UnixTime(END) };
+
 fn has(store: &mut (Database, Resident), key: &Id, value: u64) -> bool {
     let digest = Id::of(&value.to_be_bytes());
     let found = store.0.value(&mut store.1, key, &UnixTime(0).into(), &digest).expect("a look");
@@ -67,7 +72,7 @@ fn a_key_has_so_many_values_and_bytes() {
     assert_eq!(put(&mut store, &key(1), 2, "10.0.0.1"), Put::Added);
     let refused = Put::Refused(Refusal::KeyBytes { limit: 2 * EACH });
     assert_eq!(put(&mut store, &key(1), 3, "10.0.0.1"), refused);
-    assert_eq!(put(&mut store, &key(1), 2, "10.0.0.1"), Put::Renewed);
+    assert_eq!(put(&mut store, &key(1), 2, "10.0.0.1"), RENEWED);
     assert_eq!(put(&mut store, &key(2), 3, "10.0.0.1"), Put::Added);
     store.1 = {
         let who = store.0.move_in(Some(ME), ME, Limits { max_values_per_key: 1, ..ROOMY });
@@ -97,7 +102,7 @@ fn an_address_and_its_block_have_so_many_bytes() {
         assert_eq!(put(&mut store, &key(5), 1, ""), Put::Added, "the owner's");
         assert_eq!(store.1.bytes_from(ip(one)), (2 * EACH, 3 * EACH));
         // Who stored it first is who it counts for.
-        assert_eq!(put(&mut store, &key(1), 1, elsewhere), Put::Renewed);
+        assert_eq!(put(&mut store, &key(1), 1, elsewhere), RENEWED);
         assert_eq!(store.1.bytes_from(ip(elsewhere)).0, EACH);
         // What has expired makes room.
         assert_eq!(put_at(&mut store, &key(6), 1, one, END), Put::Added);
@@ -127,7 +132,7 @@ fn a_full_store_refuses() {
         }
         assert_eq!(put(&mut store, &key(0), 2, "10.0.9.1"), Put::Refused(Refusal::Full));
         assert!(!store.1.has_room(&key(0), 8, None));
-        assert_eq!(put(&mut store, &key(0), 1, "10.0.9.1"), Put::Renewed);
+        assert_eq!(put(&mut store, &key(0), 1, "10.0.9.1"), RENEWED);
         assert_eq!(store.1.values(), room.into());
         // What has expired makes room.
         assert_eq!(put_at(&mut store, &key(0), 2, "10.0.9.1", END), Put::Added);

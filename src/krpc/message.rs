@@ -16,6 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use emit::response_nodes_and_wants;
 pub use emit::{MAX_BODY, MAX_ERROR_TEXT, error, padded_request, request};
+pub use emit::{NodesAnswer, response_nodes_beside};
 pub use emit::{ValuesAnswer, response_page, response_stored};
 pub use emit::{response_empty, response_nodes, response_values, response_values_and_closer};
 pub use offer::{MAX_OFFERED, Offer, OfferedValue};
@@ -325,6 +326,12 @@ impl<'a> Response<'a> {
     /// nothing of that.
     pub fn more(&self) -> Option<Page<'a>> {
         self.more
+    }
+
+    /// Whether the peer names nodes instead of values, and says where it may have some all the
+    /// same: it has not looked at all of them.
+    pub fn has_none_so_far(&self) -> bool {
+        self.values.is_none() && self.nodes.is_some() && self.more.is_some()
     }
 
     /// Which of the `offered` values the peer would take: a bit for each, the lowest for the

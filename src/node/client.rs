@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use crate::contact::{Contact, canonical};
@@ -71,21 +70,7 @@ impl Node {
         let lookup = self.lookup(world, key, Goal::Values);
         let operation =
             self.enter(world, Task::Values { lookup, seen: BTreeSet::new(), pages: Pages::default() }, limit);
-        let mut values = Vec::new();
-        let at = self.value_time(&world.ctx);
-        let start = Id::new([0; 20]);
-        let read = world.store.values(&mut self.resident, &key, &at, (&start, &start), |value| {
-            if !value.is_empty() {
-                values.push(value.to_vec());
-            }
-            ControlFlow::Continue(())
-        });
-        if let Err(error) = read {
-            self.fail(world, operation, OperationError::Store(error));
-            return operation;
-        }
-        let own = self.peers.own_contact(&world.ctx);
-        self.report(world, operation, own, values.iter().map(Vec::as_slice));
+        self.report_own(world, operation, Id::new([0; 20]));
         self.advance(world, operation);
         self.settle(world);
         operation
@@ -262,6 +247,10 @@ impl Node {
                 self.peers.call(&mut world.ctx, from.addr, Some(from.id), waiter, &method);
             }
             return;
+        }
+        if matches!(operation.task, Task::Values { .. }) && response.has_none_so_far() {
+            self.ask_for_more(world, key, from, response.more(), true);
+            return self.neighbours_named(world, key, from, response.nodes());
         }
         if let Task::Checking(check) = &mut operation.task {
             check.note_wants(from, response);

@@ -309,6 +309,7 @@ impl Node {
         };
         let lifetime = seconds(config.value_lifetime);
         let has_room = self.resident.has_room(key, config.max_value_size, sender);
+        let may_pay = self.resident.may_pay(key, config.max_value_size, sender);
         let (mut wants, mut known) = (Vec::new(), 0);
         for (place, (value, held)) in offer.values().zip(held).enumerate() {
             let offered = at.now.0.saturating_sub(value.age.into());
@@ -316,7 +317,8 @@ impl Node {
             known += usize::from(held.is_some());
             let lacking = match held {
                 None => has_room,
-                Some(held) => held.0.saturating_add(lifetime / i64::from(YOUNGER_PART)) < offered,
+                // It may count for who hands it on then.
+                Some(held) => may_pay && held.0.saturating_add(lifetime / i64::from(YOUNGER_PART)) < offered,
             };
             let taken = config.validator.as_ref().is_none_or(|it| it.may_take(key, &value.digest));
             if useful && lacking && taken && config.role == Role::Full {

@@ -296,6 +296,7 @@ impl Node {
                 overdue => self.step_overdue(world, overdue),
             },
             Due::Operation(key) => self.deadline_passed(world, key),
+            Due::OwnPage(key) => self.own_page_due(world, key),
             Due::Expiry | Due::Checkpoint | Due::Refresh | Due::Custody => self.maintain(world, due),
             Due::Sweep => {}
         }

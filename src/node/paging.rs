@@ -5,8 +5,13 @@
 //! anywhere, so that each has another part of the way, and where one comes upon what another
 //! has brought, that one has gone on from there.
 
+use std::ops::ControlFlow;
+use std::time::Duration;
+
 use crate::contact::Contact;
-use crate::context::{Context, Key};
+use crate::context::{Context, Due, Key};
+use crate::error::OperationError;
+use crate::id::Id;
 use crate::krpc::message::{Method, Page, Response};
 use crate::node::client::MAX_VALUES;
 use crate::node::operation::{Operation, Task};
@@ -18,10 +23,17 @@ use crate::time::Time;
 /// times the values of one key that a node keeps by default.
 const MAX_PAGES: u16 = 64;
 
+/// After this, the next ones. Not at once, which would be the same turn.
+const OWN_PAUSE: Duration = Duration::from_millis(1);
+/// How many bytes of its own values a node reports in one turn, if it has more than one.
+const OWN_BYTES: usize = 1 << 20;
+
 /// The peers that a search asks for more.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     peers: Vec<Asked>,
+    /// From where on what this node holds itself is still to be looked at.
+    own: Option<Id>,
 }
 
 #[derive(Debug)]
@@ -37,9 +49,9 @@ struct Asked {
 }
 
 impl Pages {
-    /// Whether the search has to wait for one of them.
+    /// Whether the search has to wait for one of them, or for this node itself.
     pub fn is_waiting(&self) -> bool {
-        self.peers.iter().any(|asked| !asked.silent)
+        self.own.is_some() || self.peers.iter().any(|asked| !asked.silent)
     }
 
     /// What this peer was asked for last.
@@ -80,6 +92,60 @@ impl Pages {
 }
 
 impl Node {
+    /// Reports what the node holds itself, from one of its values on; of a great many, or long ones,
+    /// only some in a turn.
+    pub(super) fn report_own(&mut self, world: &mut World<'_>, operation: Key, start: Id) {
+        let Some(Operation { task: Task::Values { lookup, pages, .. }, .. }) =
+            self.operations.get_mut(operation)
+        else {
+            return;
+        };
+        pages.own = None;
+        let key = *lookup.target();
+        let (mut values, mut bytes, mut rest) = (Vec::new(), 0, None);
+        let at = self.value_time(&world.ctx);
+        // All the way round from the first one is what comes after the start: those before were there.
+        let first = Id::new([0; 20]);
+        let read = world.store.values(&mut self.resident, &key, &at, (&start, &first), |value| {
+            if bytes > 0 && bytes + value.len() > OWN_BYTES {
+                rest = Some(Id::of(value));
+                return ControlFlow::Break(());
+            }
+            bytes += value.len();
+            if !value.is_empty() {
+                values.push(value.to_vec());
+            }
+            ControlFlow::Continue(())
+        });
+        match read {
+            Ok(unread) => rest = rest.or(unread),
+            Err(error) => {
+                self.fail(world, operation, OperationError::Store(error));
+                return;
+            }
+        }
+        let own = self.peers.own_contact(&world.ctx);
+        self.report(world, operation, own, values.iter().map(Vec::as_slice));
+        if let Some(Operation { task: Task::Values { seen, pages, .. }, .. }) =
+            self.operations.get_mut(operation)
+            && rest.is_some()
+            && seen.len() < MAX_VALUES
+        {
+            pages.own = rest;
+            world.ctx.arm(world.ctx.now + OWN_PAUSE, Due::OwnPage(operation));
+        }
+    }
+
+    /// It is time for more of what the node holds itself.
+    pub(super) fn own_page_due(&mut self, world: &mut World<'_>, operation: Key) {
+        if let Some(Operation { task: Task::Values { pages, .. }, .. }) = self.operations.get_mut(operation)
+            && let Some(start) = pages.own
+        {
+            self.report_own(world, operation, start);
+            self.advance(world, operation);
+        }
+    }
+
     /// A peer has brought values, `news` among them or not, and says where there are more.
     pub(super) fn ask_for_more(
         &mut self,
@@ -114,6 +180,7 @@ impl Node {
     ) {
         let values = response.values().into_iter().flatten();
         let news = self.report(world, key, *from, values.filter(|value| !value.is_empty()));
+        let news = news || response.has_none_so_far();
         self.ask_for_more(world, key, from, response.more(), news);
         self.advance(world, key);
     }

@@ -10,7 +10,7 @@ use crate::contact::Contact;
 use crate::context::Key;
 use crate::error::StoreError;
 use crate::id::Id;
-use crate::krpc::message::{self, Fault, Method, Page, Request, ValuesAnswer};
+use crate::krpc::message::{self, Fault, Method, NodesAnswer, Page, Request, ValuesAnswer};
 use crate::node::client::tell;
 use crate::node::handing::seconds;
 use crate::node::operation::Outcome;
@@ -61,14 +61,15 @@ impl Node {
                 message::response_empty(out, tid, own);
             }),
             Method::FindNode { target } => {
-                self.answer_with_nodes(world, connection, from, request, &target, None);
+                self.answer_with_nodes(world, connection, from, request, &target, NodesAnswer::default());
             }
             Method::OfferValues { key, offer } => {
                 let caller = Contact { id: request.sender, addr: from };
                 let is_known = self.table.get(&caller.id).is_some_and(|entry| entry.contact == caller);
                 let is_there = is_known || self.peers.mux.is_proven(connection);
                 let wants = self.weigh_offer(world, is_there, Some(from.ip()), &key, offer);
-                self.answer_with_nodes(world, connection, from, request, &key, wants.as_deref());
+                let beside = NodesAnswer { wants: wants.as_deref(), more: None };
+                self.answer_with_nodes(world, connection, from, request, &key, beside);
             }
             Method::FindValue { key, from: page } => {
                 self.find_value(world, connection, from, request, &key, page);
@@ -177,7 +178,11 @@ impl Node {
             sender: origin.sender,
         };
         match world.store.put(&mut self.resident, &new, &at) {
-            Ok(Put::Added | Put::Renewed) => Ok(UnixTime(world.ctx.unix.0.saturating_add(left))),
+            Ok(Put::Added) => Ok(UnixTime(world.ctx.unix.0.saturating_add(left))),
+            Ok(Put::Renewed { until }) => {
+                let left = until.0.saturating_sub(at.now.0);
+                Ok(UnixTime(world.ctx.unix.0.saturating_add(left)))
+            }
             Ok(Put::Refused(refusal)) => Err(refusal),
             Err(error) => {
                 self.report_failure(world, &error);
@@ -243,7 +248,10 @@ impl Node {
             return self.refuse(world, connection, request.tid, "this node cannot read its values now");
         }
         if values.is_empty() {
-            return self.answer_with_nodes(world, connection, from, request, key, None);
+            // All that was looked at may have expired: there may be others.
+            let more = more.as_ref().and_then(|more| Page::new(more));
+            let beside = NodesAnswer { wants: None, more };
+            return self.answer_with_nodes(world, connection, from, request, key, beside);
         }
         // Others nearby may hold other values. They are named only where that takes no value's
         // room: whoever is told of none asks for them.
@@ -265,7 +273,7 @@ impl Node {
         from: SocketAddr,
         request: &Request<'_>,
         target: &Id,
-        wants: Option<&[u8]>,
+        beside: NodesAnswer<'_>,
     ) {
         let k = world.ctx.config.k;
         let mut nodes = Vec::with_capacity(k);
@@ -279,7 +287,7 @@ impl Node {
             _ => self.table.nearest_of(target, k, &mut nodes, |entry| is_useful(entry, request, from)),
         }
         self.peers.reply(&mut world.ctx, connection, |out, own| {
-            message::response_nodes_and_wants(out, request.tid, own, &nodes, wants);
+            message::response_nodes_beside(out, request.tid, own, &nodes, beside);
         });
     }
 

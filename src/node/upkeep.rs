@@ -133,7 +133,12 @@ impl Node {
                 self.arm_refresh(&mut world.ctx);
             }
             Due::Custody => self.attend(world),
-            Due::Connection(_) | Due::Idle | Due::Call(_) | Due::Operation(_) | Due::Sweep => {}
+            Due::Connection(_)
+            | Due::Idle
+            | Due::Call(_)
+            | Due::Operation(_)
+            | Due::OwnPage(_)
+            | Due::Sweep => {}
         }
     }
 

@@ -81,11 +81,6 @@ impl Moment {
         let doubt = expires.0.saturating_sub(self.end(run, expires).0);
         UnixTime(time.0.saturating_sub(doubt))
     }
-
-    /// The seconds in doubt, and the first run whose values are not.
-    pub(super) fn doubt(&self) -> (i64, i64) {
-        (self.doubt, self.doubted)
-    }
 }
 
 impl ValueClock {

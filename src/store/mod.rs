@@ -38,9 +38,11 @@ mod migration;
 mod opening;
 mod published;
 mod refusal;
+mod renewing;
 mod resident;
 mod schema;
 mod senders;
+mod shares;
 mod values;
 
 pub use clock::{Moment, SavedClock, ValueClock};

@@ -26,6 +26,16 @@ pub enum Refusal {
         /// How many those are.
         limit: u64,
     },
+    /// The sender's block of addresses has as many values under the key as it may.
+    BlockKeyValues {
+        /// How many those are.
+        limit: usize,
+    },
+    /// The sender's block of addresses has as many bytes of values under the key as it may.
+    BlockKeyBytes {
+        /// How many those are.
+        limit: u64,
+    },
     /// The sender's address holds as many bytes as it may.
     AddressBytes {
         /// How many those are.
@@ -51,6 +61,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether less under the same key would help.
+    pub(super) fn is_of_key(&self) -> bool {
+        use Refusal::{BlockKeyBytes, BlockKeyValues, KeyBytes, KeyValues};
+        matches!(self, KeyValues { .. } | KeyBytes { .. } | BlockKeyValues { .. } | BlockKeyBytes { .. })
+    }
+
     /// Whether that is the store's own trouble, and no rule.
     pub fn is_failure(&self) -> bool {
         matches!(self, Refusal::DiskFull | Refusal::Busy | Refusal::Moved | Refusal::Failed)
@@ -80,6 +96,12 @@ impl fmt::Display for Refusal {
             }
             Refusal::KeyBytes { limit } => {
                 write!(f, "this node holds as many bytes for the key as it takes: {limit}")
+            }
+            Refusal::BlockKeyValues { limit } => {
+                write!(f, "this node holds as many values from your network for the key as it takes: {limit}")
+            }
+            Refusal::BlockKeyBytes { limit } => {
+                write!(f, "this node holds as many bytes from your network for the key as it takes: {limit}")
             }
             Refusal::AddressBytes { limit } => {
                 write!(f, "this node holds as many bytes from your address as it takes: {limit}")

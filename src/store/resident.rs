@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use super::clock::SavedClock;
 use super::refusal::Refusal;
 use super::senders::Senders;
+use super::shares::{Crowd, FEW, Shares};
 use crate::config::{Config, WhenFull};
 use crate::contact::block;
 use crate::id::Id;
@@ -28,6 +29,10 @@ pub struct Limits {
     pub max_values_per_key: usize,
     /// Bytes under one key.
     pub max_bytes_per_key: u64,
+    /// Values under one key from one block of addresses.
+    pub max_values_per_key_and_block: usize,
+    /// Bytes under one key from one block of addresses.
+    pub max_bytes_per_key_and_block: u64,
     /// Bytes in all.
     pub max_stored_bytes: u64,
     /// Values in all.
@@ -36,7 +41,7 @@ pub struct Limits {
     pub max_bytes_per_address: u64,
     /// Bytes from one block of addresses.
     pub max_bytes_per_block: u64,
-    /// Whether that goes for loopback addresses, too.
+    /// Whether all that is said of addresses goes for those of loopback, too.
     pub limit_loopback: bool,
     /// What becomes of one more value when there are as many as there may be.
     pub when_full: WhenFull,
@@ -49,6 +54,8 @@ impl From<&Config> for Limits {
         Limits {
             max_values_per_key: config.max_values_per_key,
             max_bytes_per_key: config.max_bytes_per_key,
+            max_values_per_key_and_block: config.max_values_per_key_and_block,
+            max_bytes_per_key_and_block: config.max_bytes_per_key_and_block,
             max_stored_bytes: config.max_stored_bytes,
             max_stored_values: config.max_stored_values,
             max_bytes_per_address: config.max_bytes_per_address,
@@ -71,8 +78,12 @@ impl Default for Limits {
 pub enum Put {
     /// It is new, and stored.
     Added,
-    /// It was there already; its time is now the later of the two.
-    Renewed,
+    /// It was there already, and expires at the later of the two times, or when it would have if
+    /// that makes hardly a difference; see [`Database::put`](super::Database::put).
+    Renewed {
+        /// When it expires, by the node's clock.
+        until: UnixTime,
+    },
     /// It is not stored.
     Refused(Refusal),
 }
@@ -92,6 +103,8 @@ pub(super) enum Change {
     Removed(Counted),
     /// Removed, to make room.
     Displaced(Counted),
+    /// It counts for somebody else from now on.
+    PaidBy(Counted, Option<IpAddr>),
     Published(u64),
     Withdrawn(u64),
 }
@@ -115,7 +128,7 @@ impl UnderKey {
 
 /// One node's place in a [`Database`](super::Database), and what it must know of
 /// its values without asking. Belongs to the node; works with the database that
-/// made it and with no other. About 240 bytes, 40 to 70 for each key that
+/// made it and with no other. About 260 bytes, 40 to 70 for each key that
 /// has values, and 70 to 140 for each address that has stored any.
 #[derive(Debug)]
 pub struct Resident {
@@ -143,6 +156,8 @@ pub struct Resident {
     keys: BTreeMap<Id, UnderKey>,
     /// Who stored how much; nothing while nobody has.
     senders: Option<Box<Senders>>,
+    /// What each block has of keys that have much; nothing while none has.
+    shares: Option<Box<Shares>>,
 }
 
 impl Resident {
@@ -162,6 +177,7 @@ impl Resident {
             displaced: 0,
             keys: BTreeMap::new(),
             senders: None,
+            shares: None,
         }
     }
 
@@ -231,6 +247,11 @@ impl Resident {
             && (self.limits.when_full == WhenFull::MakeRoom || !self.is_full_for(length))
     }
 
+    /// Whether one more value of `length` bytes from there could count for its sender.
+    pub fn may_pay(&self, key: &Id, length: usize, sender: Option<IpAddr>) -> bool {
+        self.refusal_of_sender(key, length as u64, sender, None).is_none()
+    }
+
     /// Whether one more value of that length can be renewed.
     pub(super) fn may_publish(&self, length: u64) -> bool {
         self.published_bytes.saturating_add(charge(length)) <= self.limits.max_renewed_bytes
@@ -256,25 +277,102 @@ impl Resident {
 
     /// Why one more value of that length is refused, however much room there is in all.
     pub(super) fn refusal(&self, key: &Id, length: u64, sender: Option<IpAddr>) -> Option<Refusal> {
-        let Limits { max_values_per_key, max_bytes_per_key, limit_loopback, .. } = self.limits;
-        let charge = charge(length);
+        let Limits { max_values_per_key, max_bytes_per_key, .. } = self.limits;
         let under_key = self.keys.get(key).copied().unwrap_or_default();
         // The counter is 32 bits wide, so that is a limit too.
         if under_key.count >= u32::try_from(max_values_per_key).unwrap_or(u32::MAX) {
             return Some(Refusal::KeyValues { limit: max_values_per_key });
         }
-        if under_key.bytes().saturating_add(charge) > max_bytes_per_key {
+        if under_key.bytes().saturating_add(charge(length)) > max_bytes_per_key {
             return Some(Refusal::KeyBytes { limit: max_bytes_per_key });
         }
-        let sender = sender.filter(|sender| limit_loopback || !sender.to_canonical().is_loopback())?;
+        self.refusal_of_sender(key, length, sender, None)
+    }
+
+    /// Why a value of that length cannot count for the sender. `payer`: whom it counts for now.
+    pub(super) fn refusal_of_sender(
+        &self,
+        key: &Id,
+        length: u64,
+        sender: Option<IpAddr>,
+        payer: Option<IpAddr>,
+    ) -> Option<Refusal> {
+        let limits = &self.limits;
+        let charge = charge(length);
+        let is_limited = |sender: &IpAddr| limits.limit_loopback || !sender.to_canonical().is_loopback();
+        let sender = sender.filter(is_limited)?;
         let (of_address, of_block) = self.bytes_from(sender);
         if of_address.saturating_add(charge) > self.limits.max_bytes_per_address {
             return Some(Refusal::AddressBytes { limit: self.limits.max_bytes_per_address });
         }
-        if of_block.saturating_add(charge) > self.limits.max_bytes_per_block {
-            return Some(Refusal::BlockBytes { limit: self.limits.max_bytes_per_block });
+        if payer.is_some_and(|payer| block(payer) == block(sender)) {
+            return None;
+        }
+        let (values, bytes) = self.share_of(key, sender).unwrap_or_default();
+        if values >= u64::try_from(limits.max_values_per_key_and_block).unwrap_or(u64::MAX) {
+            return Some(Refusal::BlockKeyValues { limit: limits.max_values_per_key_and_block });
+        }
+        if bytes.saturating_add(charge) > limits.max_bytes_per_key_and_block {
+            return Some(Refusal::BlockKeyBytes { limit: limits.max_bytes_per_key_and_block });
+        }
+        if of_block.saturating_add(charge) > limits.max_bytes_per_block {
+            return Some(Refusal::BlockBytes { limit: limits.max_bytes_per_block });
         }
         None
+    }
+
+    /// How many values the block of an address has under a key, and how many bytes, where that is
+    /// counted: where it may be too much.
+    pub fn share_of(&self, key: &Id, sender: IpAddr) -> Option<(u64, u64)> {
+        self.shares.as_ref()?.held(key, sender)
+    }
+
+    /// How many keys have so much that it is counted what each block has of it.
+    pub fn crowded_keys(&self) -> usize {
+        self.shares.as_ref().map_or(0, |shares| shares.len())
+    }
+
+    /// Whether somebody may have too much of a key with one more value of that length, or the key
+    /// itself, and shares are not known.
+    pub(super) fn lacks_shares(&self, key: &Id, length: u64) -> bool {
+        let (values, bytes) = self.crowded_from();
+        let Some(under_key) = self.keys.get(key) else { return false };
+        let is_crowded =
+            under_key.count as usize >= values || under_key.bytes().saturating_add(charge(length)) > bytes;
+        is_crowded && self.crowd(key).is_none()
+    }
+
+    /// With more values than this, or bytes, somebody may have too much of a key.
+    fn crowded_from(&self) -> (usize, u64) {
+        let limits = &self.limits;
+        let values = limits.max_values_per_key_and_block.min(limits.max_values_per_key);
+        (values, limits.max_bytes_per_key_and_block.min(limits.max_bytes_per_key))
+    }
+
+    pub(super) fn set_shares(&mut self, key: &Id, crowd: Crowd) {
+        self.shares.get_or_insert_default().insert(*key, crowd);
+    }
+
+    pub(super) fn crowd(&self, key: &Id) -> Option<&Crowd> {
+        self.shares.as_ref()?.get(key)
+    }
+
+    pub(super) fn crowd_mut(&mut self, key: &Id) -> Option<&mut Crowd> {
+        self.shares.as_mut()?.get_mut(key)
+    }
+
+    /// Forgets the shares of a key that has far too little for them to matter.
+    pub(super) fn forget_needless_shares(&mut self, key: &Id) {
+        let (values, bytes) = self.crowded_from();
+        let Some(shares) = &mut self.shares else { return };
+        let under_key = self.keys.get(key).copied().unwrap_or_default();
+        let has_little = (under_key.count as usize) < values / 2 && under_key.bytes() < bytes / 2;
+        if under_key.count < FEW || has_little {
+            shares.forget(key);
+            if shares.len() == 0 {
+                self.shares = None;
+            }
+        }
     }
 
     /// Blocks of addresses and what they hold, from that which holds most on.
@@ -296,6 +394,10 @@ impl Resident {
                 self.remove(value);
                 self.displaced = self.displaced.saturating_add(1);
             }
+            Change::PaidBy(value, payer) => {
+                self.uncharge(value);
+                self.charge(&Counted { sender: *payer, ..*value });
+            }
             Change::Published(length) => self.add_published(*length),
             Change::Withdrawn(length) => self.remove_published(*length),
         }
@@ -305,10 +407,14 @@ impl Resident {
     pub(super) fn undo(&mut self, change: &Change) {
         match change {
             Change::Added(value) => self.remove(value),
-            Change::Removed(value) => self.add(value),
+            Change::Removed(value) => self.add_again(value),
             Change::Displaced(value) => {
-                self.add(value);
+                self.add_again(value);
                 self.displaced = self.displaced.saturating_sub(1);
+            }
+            Change::PaidBy(value, payer) => {
+                self.uncharge(&Counted { sender: *payer, ..*value });
+                self.charge(value);
             }
             Change::Published(length) => self.remove_published(*length),
             Change::Withdrawn(length) => self.add_published(*length),
@@ -332,9 +438,39 @@ impl Resident {
         under_key.set_bytes(under_key.bytes().saturating_add(bytes));
         self.values = self.values.saturating_add(1);
         self.bytes = self.bytes.saturating_add(bytes);
-        if let Some(sender) = value.sender {
-            let makes_room = self.limits.when_full == WhenFull::MakeRoom;
-            self.senders.get_or_insert_with(|| Box::new(Senders::new(makes_room))).add(sender, bytes);
+        self.charge(value);
+    }
+
+    /// Adds a value that had been removed; when it expires is not known.
+    fn add_again(&mut self, value: &Counted) {
+        self.add(value);
+        if let Some(crowd) = self.crowd_mut(&value.key) {
+            crowd.first_end = i64::MIN;
+        }
+    }
+
+    /// Counts a value for its sender.
+    fn charge(&mut self, value: &Counted) {
+        let Some(sender) = value.sender else { return };
+        let bytes = charge(value.length);
+        let makes_room = self.limits.when_full == WhenFull::MakeRoom;
+        self.senders.get_or_insert_with(|| Box::new(Senders::new(makes_room))).add(sender, bytes);
+        if let Some(shares) = &mut self.shares {
+            shares.add(&value.key, sender, bytes);
+        }
+    }
+
+    fn uncharge(&mut self, value: &Counted) {
+        let Some(sender) = value.sender else { return };
+        let bytes = charge(value.length);
+        if let Some(senders) = &mut self.senders {
+            senders.remove(sender, bytes);
+            if senders.is_empty() {
+                self.senders = None;
+            }
+        }
+        if let Some(shares) = &mut self.shares {
+            shares.remove(&value.key, sender, bytes);
         }
     }
 
@@ -351,12 +487,8 @@ impl Resident {
         }
         self.values = self.values.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
-        if let (Some(sender), Some(senders)) = (value.sender, &mut self.senders) {
-            senders.remove(sender, bytes);
-            if senders.is_empty() {
-                self.senders = None;
-            }
-        }
+        self.uncharge(value);
+        self.forget_needless_shares(&value.key);
     }
 }
 

@@ -37,8 +37,8 @@ pub(super) const OLDEST: i64 = 1;
 /// `time`, when the value was last stored by its publisher, whoever handed it on; `expires`,
 /// when it is deleted; both by the node's own clock, which may differ from the time of day
 /// where that has jumped. `run` counts the starts of the node: the last one before the value
-/// was stored. `sender` is the address that stored it first, NULL where that was the node
-/// itself or an older version; `block` stands for that address's block where it may have to
+/// was stored. `sender` is the address that it counts for, NULL where the node itself or an older
+/// version has stored it; `block` stands for that address's block where it may have to
 /// give way, see [`Config::when_full`](crate::Config::when_full). `distance`: the first 63
 /// bits of the key's distance from the node's id.
 ///
@@ -259,11 +259,17 @@ pub(super) const SET_BLOCK: &str = "UPDATE value SET block = ?2 WHERE number = ?
 pub(super) const VALUES_BETWEEN: &str = "
     SELECT value, run, expires, digest FROM value
     WHERE node = ?1 AND key = ?2 AND digest >= ?3 AND digest < ?4 ORDER BY digest LIMIT ?5";
-/// One that was in doubt is so no more.
-pub(super) const RENEW_VALUE: &str = "
-    UPDATE value SET time = max(time, ?4), run = ?6, expires = max(time, ?5,
-    CASE WHEN run < ?8 THEN expires - ?7 ELSE expires END)
+/// What is known of a value, but the value itself.
+pub(super) const PRESENT: &str = "
+    SELECT number, key, length(value), sender, time, run, expires FROM value
     WHERE node = ?1 AND key = ?2 AND digest = ?3";
+/// The same of those of a key from one digest on and before another, as far as it is counted.
+pub(super) const PRESENT_BETWEEN: &str = "
+    SELECT number, key, length(value), sender, expires FROM value
+    WHERE node = ?1 AND key = ?2 AND digest >= ?3 AND digest < ?4 ORDER BY digest LIMIT ?5";
+pub(super) const RENEW_VALUE: &str = "
+    UPDATE value SET time = max(time, ?2), expires = ?3, run = ?4 WHERE number = ?1";
+pub(super) const SET_PAYER: &str = "UPDATE value SET sender = ?2, block = ?3 WHERE number = ?1";
 pub(super) const ADD_VALUE: &str = "
     INSERT INTO value (node, key, digest, time, expires, run, sender, block, distance, value)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
@@ -318,9 +324,12 @@ pub(super) const ADD_CONTACT: &str = "
 
 /// The statements that run again and again, for the test that none of them
 /// scans a table.
-pub const QUERIES: [&str; 25] = [
+pub const QUERIES: [&str; 28] = [
     VALUES_BETWEEN,
+    PRESENT,
+    PRESENT_BETWEEN,
     RENEW_VALUE,
+    SET_PAYER,
     EXPIRED_VALUES,
     VALUE_TO_GO,
     LIMIT_LIVES,

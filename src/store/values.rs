@@ -11,6 +11,7 @@ use super::fault::address;
 use super::refusal::Refusal;
 use super::resident::{Change, Counted, Put, Resident, charge};
 use super::schema;
+use super::shares::Crowd;
 use crate::config::WhenFull;
 use crate::contact::block;
 use crate::error::StoreError;
@@ -27,6 +28,9 @@ const LIMITED_MANY: usize = 1000;
 const EXPIRED_FOR_ONE: u32 = 20;
 /// How many values at the most make room for one.
 const DISPLACED_FOR_ONE: usize = 200;
+
+/// Longer than any digest, and so after each.
+const END: [u8; 21] = [0xff; 21];
 
 /// A value that is to be stored.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +66,8 @@ struct Victim {
 
 impl Database {
     /// Stores a value. One that is there already
-    /// (by its SHA-1) only gets the later times, which needs no room.
+    /// (by its SHA-1) only gets the later times, which needs no room; from somebody else than
+    /// it counts for, only where that makes a difference, and it counts for him from then on.
     ///
     /// Values that have expired take up room until [`expire`](Self::expire)
     /// deletes them, or until it is needed.
@@ -74,19 +79,22 @@ impl Database {
         self.settle(who);
         let digest = Id::of(new.value);
         let (time, expires) = (new.time.0, new.expires.0.max(new.time.0));
-        if who.has(new.key) {
-            let (doubt, doubted) = at.doubt();
-            let (key, digest) = (new.key.as_bytes(), digest.as_bytes());
-            let row = params![who.number, key, digest, time, expires, who.run, doubt, doubted];
-            if self.write(|connection| connection.execute(schema::RENEW_VALUE, row))? > 0 {
-                return Ok(Put::Renewed);
-            }
+        if let Some(renewed) = self.renew(who, new, &digest, at)? {
+            return Ok(renewed);
         }
         let length = new.value.len() as u64;
-        if who.refusal(new.key, length, new.sender).is_some() || who.is_full_for(length) {
-            self.delete_expired(who, at.now, EXPIRED_FOR_ONE)?;
-        }
+        self.know_shares(who, new.key, length)?;
         let mut refusal = who.refusal(new.key, length, new.sender);
+        if refusal.as_ref().is_some_and(Refusal::is_of_key) {
+            self.delete_expired_of(who, new.key, &digest, at.now)?;
+            self.know_shares(who, new.key, length)?;
+            refusal = who.refusal(new.key, length, new.sender);
+        }
+        if refusal.is_some() || who.is_full_for(length) {
+            self.delete_expired(who, at.now, EXPIRED_FOR_ONE)?;
+            self.know_shares(who, new.key, length)?;
+            refusal = who.refusal(new.key, length, new.sender);
+        }
         if refusal.is_none() && who.is_full_for(length) {
             refusal = match who.limits.when_full {
                 WhenFull::Refuse => Some(Refusal::Full),
@@ -94,6 +102,7 @@ impl Database {
             };
         }
         if let Some(refusal) = refusal {
+            who.forget_needless_shares(new.key);
             return Ok(Put::Refused(refusal));
         }
         let makes_room = who.limits.when_full == WhenFull::MakeRoom;
@@ -111,6 +120,10 @@ impl Database {
         })?;
         let added = Counted { key: *new.key, length, sender: new.sender };
         self.note(who, Change::Added(added));
+        if let Some(crowd) = who.crowd_mut(new.key) {
+            crowd.first_end = crowd.first_end.min(expires);
+        }
+        who.forget_needless_shares(new.key);
         Ok(Put::Added)
     }
 
@@ -193,11 +206,9 @@ impl Database {
         }
         self.read(|connection| {
             let mut statement = connection.prepare(schema::VALUES_BETWEEN)?;
-            // Longer than any digest, and so after each.
-            let (first, end) = ([0; 20], [0xff; 21]);
             let (start, stop) = (start.as_bytes(), stop.as_bytes());
             let parts: &[(&[u8; 20], &[u8])] =
-                if start < stop { &[(start, stop)] } else { &[(start, &end), (&first, stop)] };
+                if start < stop { &[(start, stop)] } else { &[(start, &END), (&[0; 20], stop)] };
             let mut room = MAX_ROWS;
             for (from, before) in parts {
                 let mut rows =
@@ -278,6 +289,82 @@ impl Database {
         Ok(Expired { deleted, more: deleted > 0 && (deleted == at_most || bytes >= EXPIRED_BYTES) })
     }
 
+    /// Sees to it that it is known what each block has of a key, if that can be too much with one
+    /// more value of that length.
+    pub(super) fn know_shares(
+        &mut self,
+        who: &mut Resident,
+        key: &Id,
+        length: u64,
+    ) -> Result<(), StoreError> {
+        if !who.lacks_shares(key, length) {
+            return Ok(());
+        }
+        let crowd = self.read(|connection| {
+            let mut crowd = Crowd::default();
+            let mut statement = connection.prepare(schema::PRESENT_BETWEEN)?;
+            let mut rows = statement.query(params![who.number, key.as_bytes(), [0u8; 20], END, -1])?;
+            while let Some(row) = rows.next()? {
+                let Counted { length, sender, .. } = counted(row)?;
+                if let Some(sender) = sender {
+                    crowd.add(sender, charge(length));
+                }
+                crowd.first_end = crowd.first_end.min(row.get(4)?);
+            }
+            Ok(crowd)
+        })?;
+        who.set_shares(key, crowd);
+        Ok(())
+    }
+
+    /// Deletes some values of a full key that have expired, from a digest on and round. Where
+    /// there are none, its rows are looked at no more than once in a second.
+    fn delete_expired_of(
+        &mut self,
+        who: &mut Resident,
+        key: &Id,
+        start: &Id,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        if who.crowd(key).is_none_or(|crowd| crowd.first_end > now.0) {
+            return Ok(());
+        }
+        let (mut first_end, mut room) = (i64::MAX, MAX_ROWS);
+        let expired = self.read(|connection| {
+            let mut statement = connection.prepare(schema::PRESENT_BETWEEN)?;
+            let (mut expired, mut bytes) = (Vec::new(), 0);
+            for (from, before) in [(start.as_bytes(), &END[..]), (&[0; 20], start.as_bytes())] {
+                let mut rows = statement.query(params![who.number, key.as_bytes(), from, before, room])?;
+                while let Some(row) = rows.next()? {
+                    room -= 1;
+                    let end: i64 = row.get(4)?;
+                    if end > now.0 {
+                        first_end = first_end.min(end);
+                        continue;
+                    }
+                    let counted = counted(row)?;
+                    bytes += counted.length;
+                    expired.push((row.get::<_, i64>(0)?, counted));
+                    if expired.len() >= EXPIRED_FOR_ONE as usize || bytes >= EXPIRED_BYTES {
+                        // There may be more.
+                        first_end = i64::MIN;
+                        return Ok(expired);
+                    }
+                }
+            }
+            Ok(expired)
+        })?;
+        if room == 0 {
+            // Of a great many others are looked at the next time.
+            first_end = first_end.min(now.0.saturating_add(1));
+        }
+        self.delete(who, expired.into_iter(), Change::Removed)?;
+        if let Some(crowd) = who.crowd_mut(key) {
+            crowd.first_end = first_end;
+        }
+        Ok(())
+    }
+
     fn delete(
         &mut self,
         who: &mut Resident,
@@ -294,7 +381,7 @@ impl Database {
 }
 
 /// Key, length and sender from the second column on.
-fn counted(row: &Row<'_>) -> rusqlite::Result<Counted> {
+pub(super) fn counted(row: &Row<'_>) -> rusqlite::Result<Counted> {
     let sender = row.get_ref(3)?.as_str_or_null()?.map(address).transpose()?;
     Ok(Counted { key: Id::new(row.get(1)?), length: row.get::<_, u32>(2)?.into(), sender })
 }

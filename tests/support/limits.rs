@@ -8,6 +8,8 @@ use khashmir::store::Limits;
 pub const LIMITS: Limits = Limits {
     max_values_per_key: 1000,
     max_bytes_per_key: u32::MAX as u64,
+    max_values_per_key_and_block: 1000,
+    max_bytes_per_key_and_block: 1 << 30,
     max_stored_bytes: 1 << 30,
     max_stored_values: 1_000_000,
     max_bytes_per_address: 1 << 30,
@@ -22,6 +24,8 @@ pub fn boundless() -> Limits {
     Limits {
         max_values_per_key: 1 << 30,
         max_bytes_per_key: 1 << 31,
+        max_values_per_key_and_block: 1 << 30,
+        max_bytes_per_key_and_block: 1 << 40,
         max_stored_bytes: 1 << 40,
         max_stored_values: 1 << 40,
         max_bytes_per_address: 1 << 40,

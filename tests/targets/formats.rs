@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use khashmir::airhook::packet::{MAX_MESSAGE, Packet};
 use khashmir::bencode::{self, Encoder, MAX_DEPTH, Value};
 use khashmir::krpc::message::{
-    self, Fault, MAX_ERROR_TEXT, MAX_NODES, Message, Method, Rejected, Response, ValuesAnswer,
+    self, Fault, MAX_ERROR_TEXT, MAX_NODES, Message, Method, NodesAnswer, Rejected, Response, ValuesAnswer,
 };
 use khashmir::krpc::netstring::{self, NetstringError, Taken};
 use khashmir::{Contact, Id};
@@ -180,9 +180,11 @@ fn write_response(response: &Response<'_>) {
         let wants = response.wants(64);
         let places: Option<Vec<u8>> =
             wants.map(|wants| (0..64).filter(|place| wants >> place & 1 != 0).collect());
-        message::response_nodes_and_wants(&mut out, response.tid, &sender, &nodes, places.as_deref());
+        let beside = NodesAnswer { wants: places.as_deref(), more: response.more() };
+        message::response_nodes_beside(&mut out, response.tid, &sender, &nodes, beside);
         again(&out, &|again| {
             assert!(again.nodes().expect("nodes").eq(nodes.iter().copied()));
+            assert_eq!((again.more(), again.has_none_so_far()), (response.more(), response.more().is_some()));
             assert_eq!(again.wants(64), wants);
             assert!(again.wants(3).is_none_or(|wants| wants < 8));
         });

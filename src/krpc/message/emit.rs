@@ -134,7 +134,17 @@ pub fn response_stored(out: &mut Vec<u8>, tid: &[u8], sender: &Contact, life: u3
 /// Appends to `out` a response that names `nodes`, nearest first. Of more than
 /// [`MAX_NODES`] the first go in.
 pub fn response_nodes(out: &mut Vec<u8>, tid: &[u8], sender: &Contact, nodes: &[Contact]) {
-    response_nodes_and_wants(out, tid, sender, nodes, None);
+    response_nodes_beside(out, tid, sender, nodes, NodesAnswer::default());
+}
+
+/// What a response says beside its nodes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NodesAnswer<'a> {
+    /// Which of the offered values would be taken: their places, a byte each, of which the first
+    /// [`MAX_OFFERED`] go in.
+    pub wants: Option<&'a [u8]>,
+    /// Where the asker for values may go on, when none were found so far.
+    pub more: Option<Page<'a>>,
 }
 
 /// As [`response_nodes`], and says which of the offered values would be taken: their places,
@@ -146,8 +156,23 @@ pub fn response_nodes_and_wants(
     nodes: &[Contact],
     wants: Option<&[u8]>,
 ) {
+    response_nodes_beside(out, tid, sender, nodes, NodesAnswer { wants, more: None });
+}
+
+/// As [`response_nodes`], with what else there is to say.
+pub fn response_nodes_beside(
+    out: &mut Vec<u8>,
+    tid: &[u8],
+    sender: &Contact,
+    nodes: &[Contact],
+    NodesAnswer { wants, more }: NodesAnswer<'_>,
+) {
     bounded(message(out, nodes.len().min(MAX_NODES) * USUAL_NODE, |message| {
-        message.key(b"rsp").dict().key(b"nodes").list();
+        message.key(b"rsp").dict();
+        if let Some(page) = more {
+            message.key(b"more").bytes(page.as_bytes());
+        }
+        message.key(b"nodes").list();
         for node in nodes.iter().take(MAX_NODES) {
             contact(message, node);
         }
