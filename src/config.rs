@@ -187,8 +187,9 @@ pub struct Config {
     /// nearest to their key hold them, too, and hands them to those that do not, with their
     /// age; zero: it never does. Where holders come and go it looks more often by itself,
     /// down to every minute. A node with more keys than [`upkeep_rate`](Self::upkeep_rate) allows
-    /// for (each look costs about 9 kB, and one of K holders is enough) is late with them. Zero, or
-    /// 1 s to 12 h; default 15 min.
+    /// for (each look costs about 9 kB, and one of K holders is enough) is late with them; then the
+    /// blocks of addresses that stored them take turns, so that who stores under very many keys
+    /// delays his own. Zero, or 1 s to 12 h; default 15 min.
     pub hand_on_interval: Duration,
     /// What renewing and handing on may cost on average, in bytes per second of requests made
     /// and answers to them, without the headers of Airhook, UDP and IP. Whatever exceeds
