@@ -140,6 +140,7 @@ enum Token<'a> {
 }
 
 /// The token at `at`, and the offset of the next.
+#[inline]
 fn token(input: &[u8], at: usize) -> Result<(Token<'_>, usize), BencodeError> {
     let error = |problem| BencodeError { at, problem };
     match input.get(at) {
@@ -189,7 +190,19 @@ fn integer(input: &[u8], mut at: usize) -> Result<(i64, usize), Problem> {
 }
 
 /// The length whose first digit is at `at`, and the offset after its colon.
-fn length(input: &[u8], mut at: usize) -> Result<(usize, usize), Problem> {
+#[inline]
+fn length(input: &[u8], at: usize) -> Result<(usize, usize), Problem> {
+    // Nearly all are of one digit or two.
+    match *input.get(at..).unwrap_or_default() {
+        [one @ b'0'..=b'9', b':', ..] => Ok((usize::from(one - b'0'), at + 2)),
+        [ten @ b'1'..=b'9', one @ b'0'..=b'9', b':', ..] => {
+            Ok((usize::from(ten - b'0') * 10 + usize::from(one - b'0'), at + 3))
+        }
+        _ => any_length(input, at),
+    }
+}
+
+fn any_length(input: &[u8], mut at: usize) -> Result<(usize, usize), Problem> {
     let first = at;
     let mut length = 0usize;
     loop {
@@ -219,6 +232,14 @@ enum Expects<'a> {
     ValueOf(&'a [u8]),
 }
 
+/// Whether `key` sorts after `last`. Mostly the first letters tell.
+fn sorts(last: &[u8], key: &[u8]) -> bool {
+    match (last.first(), key.first()) {
+        (Some(a), Some(b)) if a != b => a < b,
+        _ => last < key,
+    }
+}
+
 /// Checks the value at the start of `input` and returns where it ends.
 fn check(input: &[u8]) -> Result<usize, BencodeError> {
     let mut open = [Expects::Item; MAX_DEPTH];
@@ -234,7 +255,7 @@ fn check(input: &[u8]) -> Result<usize, BencodeError> {
         }
         match (depth.checked_sub(1).and_then(|top| open.get_mut(top)), &token) {
             (None, Token::End) => return error(Problem::Unexpected),
-            (Some(Expects::Key(last)), Token::Bytes(key)) if last.is_some_and(|last| last >= *key) => {
+            (Some(Expects::Key(last)), Token::Bytes(key)) if last.is_some_and(|last| !sorts(last, key)) => {
                 return error(Problem::Order);
             }
             (Some(expects @ Expects::Key(_)), Token::Bytes(key)) => {
@@ -275,26 +296,45 @@ fn check(input: &[u8]) -> Result<usize, BencodeError> {
 /// message passes each byte at most once per level, [`MAX_DEPTH`] times.
 fn take<'a>(rest: &mut &'a [u8]) -> Option<Value<'a>> {
     let input = *rest;
-    let (first, mut next) = token(input, 0).ok()?;
-    let start = next;
-    let mut depth = usize::from(matches!(first, Token::List | Token::Dict));
-    while depth > 0 {
-        let (token, after) = token(input, next).ok()?;
-        match token {
-            Token::List | Token::Dict => depth += 1,
-            Token::End => depth -= 1,
-            Token::Int(_) | Token::Bytes(_) => {}
+    let (value, next) = match *input.first()? {
+        first @ (b'l' | b'd') => {
+            let next = end_of_open(input)?;
+            let raw = input.get(1..next - 1)?;
+            (if first == b'd' { Value::Dict(Dict { raw }) } else { Value::List(List { raw }) }, next)
         }
-        next = after;
-    }
+        b'i' => {
+            let (number, next) = integer(input, 1).ok()?;
+            (Value::Int(number), next)
+        }
+        _ => {
+            let (length, start) = length(input, 0).ok()?;
+            let next = start.checked_add(length)?;
+            (Value::Bytes(input.get(start..next)?), next)
+        }
+    };
     *rest = input.get(next..)?;
-    match first {
-        Token::Int(number) => Some(Value::Int(number)),
-        Token::Bytes(bytes) => Some(Value::Bytes(bytes)),
-        Token::List => Some(Value::List(List { raw: input.get(start..next - 1)? })),
-        Token::Dict => Some(Value::Dict(Dict { raw: input.get(start..next - 1)? })),
-        Token::End => None,
+    Some(value)
+}
+
+/// Where the list or dictionary at the start of `input` ends, which was checked before: so it is
+/// enough to tell values apart.
+fn end_of_open(input: &[u8]) -> Option<usize> {
+    let mut depth = 1usize;
+    let mut at = 1;
+    while depth > 0 {
+        match *input.get(at)? {
+            b'l' | b'd' => depth += 1,
+            b'e' => depth -= 1,
+            b'i' => at += input.get(at..)?.iter().position(|&byte| byte == b'e')?,
+            _ => {
+                let (length, start) = length(input, at).ok()?;
+                at = start.checked_add(length)?;
+                continue;
+            }
+        }
+        at += 1;
     }
+    Some(at)
 }
 
 /// The items of a [`List`], in order.
@@ -317,6 +357,11 @@ impl<'a> List<'a> {
 }
 
 impl<'a> Dict<'a> {
+    /// What stands between its `d` and its `e`.
+    pub(crate) fn raw(&self) -> &'a [u8] {
+        self.raw
+    }
+
     /// The keys and values, in ascending order of the keys.
     pub fn iter(&self) -> Entries<'a> {
         Entries { rest: self.raw }
@@ -332,7 +377,9 @@ impl<'a> Dict<'a> {
     pub fn select<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<Value<'a>>; N] {
         let mut found = [None; N];
         for (key, value) in self.iter() {
-            if let Some((_, slot)) = keys.iter().zip(&mut found).find(|(wanted, _)| **wanted == key) {
+            // Mostly the first letters tell.
+            let is_it = |wanted: &[u8]| wanted.first() == key.first() && wanted == key;
+            if let Some((_, slot)) = keys.iter().zip(&mut found).find(|(wanted, _)| is_it(wanted)) {
                 *slot = Some(value);
             }
         }

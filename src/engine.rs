@@ -16,6 +16,7 @@
 //! written to the stores is committed when the first output is asked for, before
 //! any answer that promises it goes out.
 
+mod reads;
 #[cfg(feature = "sim")]
 mod rig;
 mod sweep;
@@ -581,12 +582,7 @@ impl Engine {
                     result = Err(error);
                 }
             }
-            for key in std::mem::take(&mut self.promising) {
-                if let Some(slot) = self.slot_mut(key) {
-                    slot.promising = false;
-                    self.with(key, Node::settle_promises);
-                }
-            }
+            self.keep_promises();
         }
         result
     }

@@ -396,8 +396,11 @@ fn a_promise_that_cannot_be_kept_is_not_made() {
     std::fs::write(&path, &whole[..8192]).expect("a file");
     network.now += ms(4);
     network.deliver();
+    // The owner's questions are not put off until that is committed.
+    let search = network.engine.find_values(network.now, node, Id::of(b"long"), None);
     network.drain();
     std::fs::write(&path, whole).expect("a file");
+    assert!(matches!(the_one(network.wait(search)), Outcome::ValuesEnd(Err(_))));
     assert_eq!(too_few(&the_one(network.wait(own))), (0, 1));
     network.run(secs(2));
     assert_eq!(answers(&mut network, 1), ["this node cannot store values now"]);

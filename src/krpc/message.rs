@@ -6,14 +6,15 @@
 //! boundary, [`Message::parse`]; writing ([`request`], [`response_nodes`], …)
 //! appends to the caller's buffer what peers of 2003 would write, byte for byte.
 
+mod contacts;
 mod emit;
 mod offer;
 mod page;
 
 use std::fmt;
 use std::fmt::Write;
-use std::net::{IpAddr, SocketAddr};
 
+use contacts::contact;
 pub use emit::response_nodes_and_wants;
 pub use emit::{MAX_BODY, MAX_ERROR_TEXT, error, padded_request, request};
 pub use emit::{NodesAnswer, response_nodes_beside};
@@ -36,9 +37,6 @@ pub const MAX_NODES: usize = 64;
 
 /// How many bytes of a peer's error text are shown.
 const SHOWN_TEXT: usize = 200;
-
-/// The longest text of an IP address: an IPv6 address that ends in an IPv4 one.
-const MAX_HOST: usize = 45;
 
 /// A message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,14 +195,15 @@ impl<'a> Message<'a> {
             Ok(_) => return Err(Rejected::Silent(Garbage::NotADictionary)),
             Err(error) => return Err(Rejected::Silent(Garbage::Bencode(error))),
         };
-        let [arg, err, req, rsp, tid, typ] = message.select([b"arg", b"err", b"req", b"rsp", b"tid", b"typ"]);
-        let beside = || message.select([b"age", b"from", b"life", b"offer"]);
+        let keys: [&[u8]; 10] =
+            [b"arg", b"err", b"req", b"rsp", b"tid", b"typ", b"age", b"from", b"life", b"offer"];
+        let [arg, err, req, rsp, tid, typ, beside @ ..] = message.select(keys);
         let tid = match tid {
             Some(Value::Bytes(tid)) if (1..=MAX_TID).contains(&tid.len()) => tid,
             _ => return Err(Rejected::Silent(Garbage::NoTransaction)),
         };
         match typ {
-            Some(Value::Bytes(b"req")) => match Request::read(tid, req, arg, beside()) {
+            Some(Value::Bytes(b"req")) => match Request::read(tid, req, arg, beside) {
                 Ok(request) => Ok(Message::Request(request)),
                 Err(error) => Err(Rejected::Answer { tid, error }),
             },
@@ -249,10 +248,17 @@ impl<'a> Request<'a> {
         let Some(Value::Dict(arguments)) = arg else {
             return Err(Fault::Text(b"`arg`: a dictionary of arguments is needed"));
         };
-        if arguments.iter().any(|(name, _)| !known.contains(&name)) {
-            return Err(Fault::Text(additional));
+        let [mut key, mut sender, mut target, mut value] = [None; 4];
+        for (name, argument) in arguments.iter() {
+            let place = match name {
+                _ if !known.contains(&name) => return Err(Fault::Text(additional)),
+                b"key" => &mut key,
+                b"sender" => &mut sender,
+                b"target" => &mut target,
+                _ => &mut value,
+            };
+            *place = Some(argument);
         }
-        let [key, sender, target, value] = arguments.select([b"key", b"sender", b"target", b"value"]);
         let key = || id(key).ok_or(Fault::Text(b"argument `key`: 20 bytes are needed"));
         let target = || id(target).ok_or(Fault::Text(b"argument `target`: 20 bytes are needed"));
         let sender = sender_id(sender)
@@ -446,28 +452,4 @@ fn list(value: Option<Value<'_>>) -> Option<Option<List<'_>>> {
         Some(Value::List(list)) => Some(Some(list)),
         Some(_) => None,
     }
-}
-
-fn contact(entry: Value<'_>) -> Option<Contact> {
-    let Value::Dict(entry) = entry else { return None };
-    let [Some(Value::Bytes(host)), Some(Value::Bytes(id)), Some(Value::Int(port))] =
-        entry.select([b"host", b"id", b"port"])
-    else {
-        return None;
-    };
-    let contact = Contact {
-        id: Id::from_slice(id)?,
-        addr: SocketAddr::new(ip_address(host)?, u16::try_from(port).ok()?),
-    };
-    contact.is_reachable().then_some(contact)
-}
-
-/// The address that `text` spells, an IPv4 one as such: were it kept in two
-/// forms, a table would hold its node twice.
-fn ip_address(text: &[u8]) -> Option<IpAddr> {
-    if text.len() > MAX_HOST {
-        return None;
-    }
-    let ip: IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
-    Some(ip.to_canonical())
 }

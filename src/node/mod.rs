@@ -7,6 +7,7 @@
 //! it claims. Callers are asked first; what others tell of third parties is only
 //! ever a candidate for a lookup.
 
+pub mod asked;
 pub mod client;
 pub mod custody;
 pub mod failed;
@@ -35,6 +36,7 @@ use crate::id::Id;
 use crate::krpc::calls::Call;
 use crate::krpc::message::{ErrorReply, Message, Method, Rejected, Response};
 use crate::krpc::{message, netstring};
+use crate::node::asked::Asked;
 use crate::node::custody::Custody;
 use crate::node::failed::FailedContacts;
 use crate::node::operation::{Event, Operations};
@@ -67,6 +69,8 @@ pub struct Node {
     resident: Resident,
     /// What is owed to others once what they stored is committed.
     promised: Vec<Promise>,
+    /// Who waits for values to be read.
+    asked: Vec<Asked>,
     upkeep: Upkeep,
     /// Contacts that are not to be asked for a while, whoever names them.
     failed: FailedContacts,
@@ -144,6 +148,7 @@ impl Node {
             operations: Operations::default(),
             resident,
             promised: Vec::new(),
+            asked: Vec::new(),
             upkeep: Upkeep::default(),
             failed: FailedContacts::default(),
             clock,

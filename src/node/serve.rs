@@ -1,29 +1,26 @@
 //! Answering the requests of others.
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::ControlFlow;
 use std::time::Duration;
 
-use crate::bencode::bytes_len;
 use crate::config::Role;
 use crate::contact::Contact;
 use crate::context::Key;
 use crate::error::StoreError;
 use crate::id::Id;
-use crate::krpc::message::{self, Fault, Method, NodesAnswer, Page, Request, ValuesAnswer};
+use crate::krpc::message::{self, Fault, Method, NodesAnswer, Page, Request};
+use crate::node::asked::{Asked, MAX_ASKED};
 use crate::node::client::tell;
 use crate::node::handing::seconds;
 use crate::node::operation::Outcome;
 use crate::node::peers::Waiter;
 use crate::node::{Node, Promise, Waiting, World};
-use crate::store::{NewValue, Put, Refusal};
+use crate::store::{NewValue, Put, Reading, Refusal};
 use crate::table::{Entry, Room};
 use crate::time::UnixTime;
 
-/// What an answer takes beside its values and contacts, at the most, and what a contact does
-/// (that of an IPv6 host), in bytes.
+/// What an answer takes beside its values and contacts, at the most, in bytes.
 const ANSWER_OVERHEAD: usize = 512;
-const MAX_CONTACT: usize = 90;
 
 /// While values cannot be written, the log says so so often.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
@@ -72,7 +69,9 @@ impl Node {
                 self.answer_with_nodes(world, connection, from, request, &key, beside);
             }
             Method::FindValue { key, from: page } => {
-                self.find_value(world, connection, from, request, &key, page);
+                if !self.find_value(world, connection, from, request, &key, page) {
+                    return;
+                }
             }
             // Whoever may be at another address than he claims leaves nothing here. Peers of
             // 2003 send nothing before they have shown that they are there; ours, no value.
@@ -199,12 +198,14 @@ impl Node {
         }
     }
 
-    fn refuse(&mut self, world: &mut World<'_>, connection: Key, tid: &[u8], text: &str) {
+    pub(super) fn refuse(&mut self, world: &mut World<'_>, connection: Key, tid: &[u8], text: &str) {
         self.peers.reply(&mut world.ctx, connection, |out, _| {
             message::error(out, tid, Fault::Text(text.as_bytes()));
         });
     }
 
+    /// Whether the request is answered. Else the values are still to be read, together with those
+    /// that others ask for.
     fn find_value(
         &mut self,
         world: &mut World<'_>,
@@ -213,9 +214,10 @@ impl Node {
         request: &Request<'_>,
         key: &Id,
         page: Option<Page<'_>>,
-    ) {
+    ) -> bool {
         if self.peers.is_full(&world.ctx) {
-            return self.refuse(world, connection, request.tid, "this node is too busy to look now");
+            self.refuse(world, connection, request.tid, "this node is too busy to look now");
+            return true;
         }
         // A random place to start from, so that each value has the same chance
         // when not all fit into an answer.
@@ -224,49 +226,26 @@ impl Node {
             None => Some(Id::random(world.ctx.rng)).map(|start| (start, start)),
         };
         let Some((next, first)) = places else {
-            return self.refuse(world, connection, request.tid, "this node has named no such place");
+            self.refuse(world, connection, request.tid, "this node has named no such place");
+            return true;
         };
-        let config = world.ctx.config;
-        let whole = config.max_response.saturating_sub(ANSWER_OVERHEAD);
-        let (mut values, mut room, mut more) = (Vec::new(), whole, None);
         let at = self.value_time(&world.ctx);
-        let read = world.store.values(&mut self.resident, key, &at, (&next, &first), |value| {
-            let length = bytes_len(value.len());
-            if length <= room {
-                room -= length;
-                values.push(value.to_vec());
-            } else if length <= whole {
-                more = Some(Page::bytes_of(&Id::of(value), &first));
-                return ControlFlow::Break(());
-            }
-            // One that fits into no answer was taken when larger ones were: it is passed over.
-            ControlFlow::Continue(())
-        });
-        let read = read.map(|rest| more = more.take().or(rest.map(|next| Page::bytes_of(&next, &first))));
-        if let Err(error) = read {
-            log::error!("node {}: values cannot be read: {error}", self.id);
-            return self.refuse(world, connection, request.tid, "this node cannot read its values now");
+        world.store.settle(&mut self.resident);
+        if !self.resident.has(key) {
+            self.answer_with_nodes(world, connection, from, request, key, NodesAnswer::default());
+            return true;
         }
-        if values.is_empty() {
-            // All that was looked at may have expired: there may be others.
-            let more = more.as_ref().and_then(|more| Page::new(more));
-            let beside = NodesAnswer { wants: None, more };
-            return self.answer_with_nodes(world, connection, from, request, key, beside);
+        let room = world.ctx.config.max_response.saturating_sub(ANSWER_OVERHEAD);
+        let reading = Reading::new(&self.resident, key, at, (next, first), room);
+        let (tid, sender, key, is_first) = (request.tid.to_vec(), request.sender, *key, page.is_none());
+        self.asked.push(Asked { connection, from, tid, sender, key, first, is_first, reading });
+        if self.asked.len() >= MAX_ASKED {
+            self.read_asked(world);
         }
-        // Others nearby may hold other values. They are named only where that takes no value's
-        // room: whoever is told of none asks for them.
-        let k = config.k;
-        let mut closer = Vec::new();
-        if page.is_none() && more.is_none() && room >= k * MAX_CONTACT {
-            self.table.nearest_of(key, k, &mut closer, |entry| is_useful(entry, request, from));
-        }
-        let beside = ValuesAnswer { closer: &closer, more: more.as_ref().and_then(|more| Page::new(more)) };
-        self.peers.reply(&mut world.ctx, connection, |out, own| {
-            message::response_page(out, request.tid, own, &values, beside);
-        });
+        false
     }
 
-    fn answer_with_nodes(
+    pub(super) fn answer_with_nodes(
         &mut self,
         world: &mut World<'_>,
         connection: Key,
@@ -293,7 +272,7 @@ impl Node {
 
     /// Somebody called. If the table could use it, it is asked whether it is there:
     /// a request alone can come from anywhere.
-    fn greet(&mut self, world: &mut World<'_>, connection: Key, id: Id, from: SocketAddr) {
+    pub(super) fn greet(&mut self, world: &mut World<'_>, connection: Key, id: Id, from: SocketAddr) {
         let caller = Contact { id, addr: from };
         let known = self.table.get(&id).copied();
         if known.is_some_and(|entry| entry.contact == caller) {
@@ -324,9 +303,9 @@ impl Node {
         self.promised.push(Promise { to, rollbacks: world.store.rollbacks() });
     }
 
-    /// Whether somebody waits for what was written to be committed.
+    /// Whether somebody waits for what was written to be committed, or for values to be read.
     pub fn has_promises(&self) -> bool {
-        !self.promised.is_empty()
+        !(self.promised.is_empty() && self.asked.is_empty())
     }
 
     /// What was written is committed, or was undone: those who wait hear so.
@@ -368,7 +347,7 @@ impl Node {
 
 /// Nobody needs to be told of himself, of those who may be gone, or of addresses that he
 /// cannot reach.
-fn is_useful(entry: &Entry, request: &Request<'_>, from: SocketAddr) -> bool {
+pub(super) fn is_useful(entry: &Entry, request: &Request<'_>, from: SocketAddr) -> bool {
     let node = &entry.contact;
     entry.is_alive() && node.id != request.sender && node.addr.is_ipv4() == from.is_ipv4()
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
-use rusqlite::{Row, params};
+use rusqlite::{Row, Statement, params};
 
 use super::clock::Moment;
 use super::database::{Database, NewRow};
@@ -204,27 +204,10 @@ impl Database {
         if !who.has(key) {
             return Ok(None);
         }
+        let of = (who.number, *key);
         self.read(|connection| {
             let mut statement = connection.prepare(schema::VALUES_BETWEEN)?;
-            let (start, stop) = (start.as_bytes(), stop.as_bytes());
-            let parts: &[(&[u8; 20], &[u8])] =
-                if start < stop { &[(start, stop)] } else { &[(start, &END), (&[0; 20], stop)] };
-            let mut room = MAX_ROWS;
-            for (from, before) in parts {
-                let mut rows =
-                    statement.query(params![who.number, key.as_bytes(), from, before, room + 1])?;
-                while let Some(row) = rows.next()? {
-                    if room == 0 {
-                        return Ok(Some(Id::new(row.get(3)?)));
-                    }
-                    room -= 1;
-                    let is_there = at.end(row.get(1)?, UnixTime(row.get(2)?)) > at.now;
-                    if is_there && each(row.get_ref(0)?.as_blob()?).is_break() {
-                        return Ok(None);
-                    }
-                }
-            }
-            Ok(None)
+            walk(&mut statement, of, at, (start, stop), &mut each)
         })
     }
 
@@ -378,6 +361,34 @@ impl Database {
         values.for_each(|(_, counted)| self.note(who, change(counted)));
         Ok(())
     }
+}
+
+/// What [`Database::values`] does with a statement for it, which is `VALUES_BETWEEN`.
+pub(super) fn walk(
+    statement: &mut Statement<'_>,
+    (node, key): (i64, Id),
+    at: &Moment,
+    (start, stop): (&Id, &Id),
+    mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> rusqlite::Result<Option<Id>> {
+    let (start, stop) = (start.as_bytes(), stop.as_bytes());
+    let parts: &[(&[u8; 20], &[u8])] =
+        if start < stop { &[(start, stop)] } else { &[(start, &END), (&[0; 20], stop)] };
+    let mut room = MAX_ROWS;
+    for (from, before) in parts {
+        let mut rows = statement.query(params![node, key.as_bytes(), from, before, room + 1])?;
+        while let Some(row) = rows.next()? {
+            if room == 0 {
+                return Ok(Some(Id::new(row.get(3)?)));
+            }
+            room -= 1;
+            let is_there = at.end(row.get(1)?, UnixTime(row.get(2)?)) > at.now;
+            if is_there && each(row.get_ref(0)?.as_blob()?).is_break() {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Key, length and sender from the second column on.

@@ -1,8 +1,7 @@
 //! Writing messages: each function appends one, netstring frame and all.
 
-use std::fmt::{self, Write};
-
-use super::{Fault, MAX_HOST, MAX_NODES, MAX_OFFERED, MAX_TID, Method, Page};
+use super::contacts::write as contact;
+use super::{Fault, MAX_NODES, MAX_OFFERED, MAX_TID, Method, Page};
 use crate::bencode::{Encoder, bytes_len};
 use crate::config::MAX_NETSTRING;
 use crate::contact::Contact;
@@ -292,30 +291,4 @@ fn bounded(written: Result<(), TooLong>) {
 fn envelope(message: &mut Encoder<'_>, tid: &[u8], typ: &[u8]) {
     debug_assert!((1..=MAX_TID).contains(&tid.len()), "a transaction id has 1 to 255 bytes");
     message.key(b"tid").bytes(tid).key(b"typ").bytes(typ);
-}
-
-fn contact(message: &mut Encoder<'_>, contact: &Contact) {
-    // An IPv4 address in an IPv6 socket's spelling means nothing to IPv4 peers.
-    let mut host = Host { text: [0; MAX_HOST], length: 0 };
-    let fits = write!(host, "{}", contact.addr.ip().to_canonical());
-    debug_assert!(fits.is_ok());
-    message.dict().key(b"host").bytes(host.text.get(..host.length).unwrap_or_default());
-    message.key(b"id").bytes(contact.id.as_bytes());
-    message.key(b"port").int(contact.addr.port().into()).end();
-}
-
-/// The text of an IP address, put together on the stack because its length goes
-/// in front of it.
-struct Host {
-    text: [u8; MAX_HOST],
-    length: usize,
-}
-
-impl Write for Host {
-    fn write_str(&mut self, part: &str) -> fmt::Result {
-        let end = self.length + part.len();
-        self.text.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(part.as_bytes());
-        self.length = end;
-        Ok(())
-    }
 }
