@@ -38,6 +38,9 @@ const MOST: u32 = 512 * PACKET;
 const LONGEST: Duration = Duration::from_secs(60);
 /// So much may go out at once, when the window doubles no more.
 const BURST: u32 = 8 * PACKET;
+/// Timers are late by so much, in microseconds, and what could have gone out meanwhile goes out then.
+/// Else a path on which a burst takes less time than that would be idle most of the time.
+const LATE: u64 = 1024;
 /// When no round trip has been as short as the shortest for this long (10 s in BBR and Copa),
 const STALE: Duration = Duration::from_secs(10);
 /// where this share more is the same,
@@ -167,7 +170,7 @@ impl Window {
         let burst = if self.size < self.threshold { FIRST } else { BURST };
         if let Some(burst) = self.span(burst, round_trip) {
             // What was not used up to now is not saved up, beyond a burst.
-            let earliest = Time::from_micros(now.as_micros().saturating_sub(burst));
+            let earliest = Time::from_micros(now.as_micros().saturating_sub(burst.max(LATE)));
             let span = self.span(bytes as u32, round_trip).unwrap_or(0);
             self.paced = self.paced.max(earliest) + Duration::from_micros(span);
         }
