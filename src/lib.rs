@@ -140,7 +140,7 @@
 //! | node | `node/{serve, client, storing, paging, peers, operation, schedule, failed, stats}` |
 //! | its upkeep | `node/{upkeep, custody, renewal, handing}` |
 //! | engine | `engine` |
-//! | drivers | `reactor`, `sim` |
+//! | drivers | `udp` (sockets), `reactor`, `sim` |
 //! | face | `khashmir` |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -175,6 +175,7 @@ pub mod store;
 #[doc(hidden)]
 pub mod table;
 pub mod time;
+pub mod udp;
 mod validator;
 #[doc(hidden)]
 pub mod wheel;

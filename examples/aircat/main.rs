@@ -203,9 +203,11 @@ impl Cat {
                     _ => {}
                 }
             }
-            for _ in 0..BATCH {
-                if !self.link.receive(Some(self.peer)) {
-                    break;
+            let mut taken = 0;
+            while taken < BATCH {
+                match self.link.receive(Some(self.peer)) {
+                    0 => break,
+                    count => taken += count,
                 }
             }
             self.link.endpoint.handle_timeout(self.link.now());

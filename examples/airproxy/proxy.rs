@@ -136,9 +136,11 @@ impl Proxy {
                     Token(token) => self.handle_flow(token - FIRST, event),
                 }
             }
-            for _ in 0..BATCH {
-                if !self.link.receive(only) {
-                    break;
+            let mut taken = 0;
+            while taken < BATCH {
+                match self.link.receive(only) {
+                    0 => break,
+                    count => taken += count,
                 }
                 self.take_events();
             }
