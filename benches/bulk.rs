@@ -9,7 +9,7 @@ mod airhook;
 mod laps;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use airhook::Link;
@@ -17,7 +17,8 @@ use khashmir::Config;
 use khashmir::airhook::{Event, Stream, Traffic};
 use khashmir::udp::Socket;
 use laps::{Job, Lap, median, race, ratios};
-use mio::{Events, Poll, Token};
+use mio::net::UdpSocket;
+use mio::{Events, Interest, Poll, Token};
 use serde_json::json;
 
 const HELP: &str = "\
@@ -31,6 +32,9 @@ All are on the loopback interface, both ends on one thread, which sends and rece
     Airhook   a stream one way between two endpoints, as `airproxy` drives them: each with its socket,
               both on one poll, with as much queued as `airproxy` queues
     UDP       plain datagrams of 1,450 bytes: 16 are sent, then 16 received, with nothing else between
+    UDP, watched
+              the same with the sockets on a poll, which is not asked: what each datagram costs any program
+              that waits for it
     Airhook, offload
               the same with segmentation offload, by which many datagrams take one call of the system; only
               in a build with `--features offload`
@@ -44,7 +48,7 @@ segmentation offload, where the system has it (Linux).
 
     --rounds N   rounds, 15 by default
     --ms N       milliseconds for a round of one contender, 400 by default
-    --only NAME  one contender alone and without end, for a profile: udp, tcp, airhook, offload
+    --only NAME  one contender alone and without end, for a profile: udp, watched, tcp, airhook, offload
 
 It prints a table, then one line of JSON.";
 
@@ -58,8 +62,13 @@ const PIECE: usize = 16 * 1024;
 const QUEUE: usize = 128 * 1024;
 
 /// The contenders, and what ratio to the first is wanted.
-const NAMES: [(&str, Option<f64>); 4] =
-    [("UDP", None), ("TCP", None), ("Airhook", Some(0.6)), ("Airhook, offload", Some(2.0))];
+const NAMES: [(&str, Option<f64>); 5] = [
+    ("UDP", None),
+    ("UDP, watched", None),
+    ("TCP", None),
+    ("Airhook", Some(0.6)),
+    ("Airhook, offload", Some(2.0)),
+];
 
 struct Options {
     rounds: usize,
@@ -92,13 +101,15 @@ fn main() {
         eprintln!("usage: bulk [--rounds N] [--ms N] [--only NAME] [--help]");
         std::process::exit(2);
     };
-    let mut udp = Plain::new();
+    let mut udp = Plain::new(false);
+    let mut watched = Plain::new(true);
     let mut tcp = Tcp::new();
     let mut stream = Airhook::new(Socket::plain);
     let mut offloaded = Airhook::new(Socket::new);
     if let Some(name) = &options.only {
         let mut job: Job<'_> = match name.as_str() {
             "udp" => Box::new(|span| udp.run(span)),
+            "watched" => Box::new(|span| watched.run(span)),
             "tcp" => Box::new(|span| tcp.run(span)),
             "airhook" => Box::new(|span| stream.run(span)),
             "offload" => Box::new(|span| offloaded.run(span)),
@@ -116,6 +127,7 @@ fn main() {
     let before = stream.traffic();
     let mut contenders: Vec<Job<'_>> = vec![
         Box::new(|span| udp.run(span)),
+        Box::new(|span| watched.run(span)),
         Box::new(|span| tcp.run(span)),
         Box::new(|span| stream.run(span)),
     ];
@@ -162,17 +174,22 @@ fn nanoseconds(lap: &Lap) -> f64 {
 struct Plain {
     sockets: [UdpSocket; 2],
     to: SocketAddr,
+    _poll: Poll,
 }
 
 impl Plain {
-    fn new() -> Plain {
-        let sockets = [0, 1].map(|_| {
-            let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-            socket.set_nonblocking(true).expect("a socket that does not block");
+    fn new(watched: bool) -> Plain {
+        let poll = Poll::new().expect("a poll");
+        let sockets = [0, 1].map(|number| {
+            let mut socket = UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a socket");
+            if watched {
+                let token = Token(number);
+                poll.registry().register(&mut socket, token, Interest::READABLE).expect("to watch it");
+            }
             socket
         });
         let to = sockets[1].local_addr().expect("an address");
-        Plain { sockets, to }
+        Plain { sockets, to, _poll: poll }
     }
 
     fn run(&mut self, span: Duration) -> u64 {
@@ -245,10 +262,10 @@ struct Airhook {
 }
 
 impl Airhook {
-    fn new(socket: fn(mio::net::UdpSocket) -> Socket) -> Airhook {
+    fn new(socket: fn(UdpSocket) -> Socket) -> Airhook {
         let poll = Poll::new().expect("a poll");
         let links = [0, 1].map(|number| {
-            let udp = mio::net::UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a socket");
+            let udp = UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a socket");
             Link::over(socket(udp), Config::default(), poll.registry(), Token(number)).expect("to watch it")
         });
         let to = links[1].local_addr().expect("an address");
@@ -281,14 +298,8 @@ impl Airhook {
         }
         let mut bytes = 0;
         for link in &mut self.links {
-            let mut taken = 0;
-            while taken < airhook::BATCH {
-                match link.receive(None) {
-                    0 => break,
-                    count => taken += count,
-                }
-                bytes += take_events(link, &mut self.full);
-            }
+            link.receive(None);
+            bytes += take_events(link, &mut self.full);
             link.endpoint.handle_timeout(link.now());
             bytes += take_events(link, &mut self.full);
         }

@@ -44,6 +44,9 @@
 //!   library is linked.
 //! * `sim`: the simulator, for tests of programs that embed this crate and for experiments.
 //!   Without it nothing of it is compiled.
+//! * `offload`: many datagrams by one call of the system, where it can (Linux); for programs that move
+//!   much by [`airhook::Endpoint`]. See [`udp`] for what it changes. It brings the crates `quinn-udp` and
+//!   `socket2`.
 //!
 //! # What you can rely on
 //!

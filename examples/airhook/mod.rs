@@ -15,7 +15,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 
 /// Datagrams that are taken in before others get their turn.
-pub const BATCH: usize = 64;
+const BATCH: usize = 64;
 
 /// An endpoint and its socket. Mio is asked to watch it; then, in each turn:
 /// [`receive`](Link::receive), what events say, and [`transmit`](Link::transmit).
@@ -79,9 +79,8 @@ impl<C: Channel> Link<C> {
         }
     }
 
-    /// Takes in what one call of the system brings; from nobody but `only`, if that is given. How many
-    /// datagrams that were; 0: there is none.
-    pub fn receive(&mut self, only: Option<SocketAddr>) -> usize {
+    /// Takes in what there is, 64 datagrams or a few more; from nobody but `only`, if that is given.
+    pub fn receive(&mut self, only: Option<SocketAddr>) {
         let now = self.now();
         let endpoint = &mut self.endpoint;
         let mut take = |from, datagram: &[u8]| {
@@ -89,14 +88,14 @@ impl<C: Channel> Link<C> {
                 endpoint.receive(now, from, datagram);
             }
         };
-        while self.readable {
+        let mut taken = 0;
+        while self.readable && taken < BATCH {
             match self.udp.receive(&mut self.input, &mut take) {
-                Received::Some(count) => return count,
+                Received::Some(count) => taken += count,
                 Received::Nothing => self.readable = false,
                 Received::Failed => {}
             }
         }
-        0
     }
 
     /// Sends all there is to send, or as much as the system has room for.
@@ -104,10 +103,9 @@ impl<C: Channel> Link<C> {
         if self.blocked {
             return;
         }
-        let (endpoint, began) = (&mut self.endpoint, self.began);
-        let poll = |datagram: &mut Vec<u8>| {
-            endpoint.poll_transmit(Time::ZERO + now().duration_since(began), datagram)
-        };
+        let now = self.now();
+        let endpoint = &mut self.endpoint;
+        let poll = |datagram: &mut Vec<u8>| endpoint.poll_transmit(now, datagram);
         self.blocked = self.output.send(&mut self.udp, poll) == Sent::Blocked;
         if self.blocked {
             let interest = Interest::READABLE | Interest::WRITABLE;

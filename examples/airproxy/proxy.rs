@@ -11,7 +11,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use crate::airhook::{BATCH, Link, now, watch_signals};
+use crate::airhook::{Link, now, watch_signals};
 use crate::flow::Flow;
 use crate::frame::{Broken, Frame, MAX_DATA, Parser, emit_hello};
 
@@ -136,14 +136,8 @@ impl Proxy {
                     Token(token) => self.handle_flow(token - FIRST, event),
                 }
             }
-            let mut taken = 0;
-            while taken < BATCH {
-                match self.link.receive(only) {
-                    0 => break,
-                    count => taken += count,
-                }
-                self.take_events();
-            }
+            self.link.receive(only);
+            self.take_events();
             self.link.endpoint.handle_timeout(self.link.now());
             self.take_events();
             self.ping();

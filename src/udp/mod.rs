@@ -6,8 +6,10 @@
 //! With the crate's feature `offload`, datagrams of one size to one address go out by one call, and
 //! arrive by one: segmentation offload, which Linux has since version 4.18 for sending (`UDP_SEGMENT`)
 //! and since 5.0 for receiving (`UDP_GRO`). Without the feature, or elsewhere, each takes a call of its
-//! own. The datagrams are the same. (But with the feature none is fragmented on its way: one that is too
-//! large for it is lost, and [`Config::narrow_packet`](crate::Config::narrow_packet) is for that.)
+//! own. The datagrams are the same. What differs with the feature: none is fragmented on its way (one
+//! that is too large for it is lost, and [`Config::narrow_packet`](crate::Config::narrow_packet) is for
+//! that), and to receive one alone takes a little longer. A network interface that refuses datagrams
+//! together is given them one by one from then on.
 
 #[cfg(feature = "offload")]
 mod offload;
