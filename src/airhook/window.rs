@@ -17,7 +17,8 @@
 //! empties and shows (as in BBR). And where the queue stays although the window was cut several
 //! times, others fill it: then only losses count, until it empties.
 //!
-//! A train of packets longer than a first flight is spread over the round trip.
+//! A train of packets longer than a first flight is spread over the round trip, as far as timers are
+//! exact enough for that.
 
 use std::time::Duration;
 
@@ -178,7 +179,9 @@ impl Window {
 
     /// When the next packet may go, if not now.
     pub fn waits_until(&self, now: Time) -> Option<Time> {
-        (self.paced > now).then_some(self.paced)
+        // A timer waits for longer than a very short round trip takes: nothing is spread over that.
+        let spread = self.shortest == 0 || u64::from(self.shortest) > LATE;
+        (spread && self.paced > now).then_some(self.paced)
     }
 
     /// How long so many bytes take at the pace, in microseconds: a little faster than a window
