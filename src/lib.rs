@@ -44,6 +44,9 @@
 //!   library is linked.
 //! * `sim`: the simulator, for tests of programs that embed this crate and for experiments.
 //!   Without it nothing of it is compiled.
+//! * `offload`: many datagrams by one call of the system, where it can (Linux); for programs that move
+//!   much by [`airhook::Endpoint`]. See [`udp`] for what it changes. It brings the crates `quinn-udp` and
+//!   `socket2`.
 //!
 //! # What you can rely on
 //!
@@ -142,7 +145,7 @@
 //! | node | `node/{serve, client, storing, paging, peers, operation, schedule, failed, stats}` |
 //! | its upkeep | `node/{upkeep, custody, renewal, handing}` |
 //! | engine | `engine` |
-//! | drivers | `reactor`, `sim` |
+//! | drivers | `udp` (sockets), `reactor`, `sim` |
 //! | face | `khashmir` |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -177,6 +180,7 @@ pub mod store;
 #[doc(hidden)]
 pub mod table;
 pub mod time;
+pub mod udp;
 mod validator;
 #[doc(hidden)]
 pub mod wheel;

@@ -468,3 +468,34 @@ fn round_trips_of_hours() {
     }
     assert!(window.size() >= 2 * 1450);
 }
+
+/// Where a burst takes less time than timers are exact to, each round trip brings a window through all the
+/// same.
+#[test]
+fn a_short_round_trip_is_not_idle() {
+    let (mut window, trip) = (Window::new(0, None, Time::ZERO), Duration::from_micros(150));
+    // One that doubles no more.
+    window.observed(Settled { passed: 20_000, lost: 40_000 }, 5, 10, ms(20), Time::ZERO);
+    let (packets, rounds) = (window.size() / 1450, 1000);
+    let mut now = Time::ZERO + secs(1);
+    let mut waited = Duration::ZERO;
+    for _ in 0..rounds {
+        for _ in 0..packets {
+            if let Some(until) = window.waits_until(now) {
+                let tick = until.as_micros().next_multiple_of(1024);
+                waited += Time::from_micros(tick) - now;
+                now = Time::from_micros(tick);
+            }
+            window.sent(1450, Some(trip), now);
+        }
+        now = now + trip;
+    }
+    assert!(waited < trip * rounds / 10, "{waited:?} of {:?}", trip * rounds);
+    // And where the whole of a round trip does, nothing waits, though some have been long of late.
+    let mut window = Window::new(0, Some(Duration::from_micros(150)), Time::ZERO);
+    window.observed(Settled { passed: 20_000, lost: 40_000 }, 5, 10, ms(20), Time::ZERO);
+    for _ in 0..packets {
+        assert_eq!(window.waits_until(now), None);
+        window.sent(1450, Some(ms(50)), now);
+    }
+}

@@ -26,7 +26,7 @@ fn layer(module: &str) -> Option<u32> {
         _ if module.starts_with("airhook/mux") || module == "airhook/endpoint" => 5,
         (_, "airhook" | "krpc" | "table" | "lookup" | "store") => 4,
         (_, "node") => 6,
-        (_, "engine") => 7,
+        (_, "engine" | "udp") => 7,
         (_, "reactor" | "sim") => 8,
         (_, "khashmir") => 9,
         ("lib", _) => 10,
@@ -41,7 +41,7 @@ fn room(module: &str) -> &str {
 /// The files that may read clocks, open sockets and hold locks. (A simulation must not, but where the
 /// seed of a test comes from the environment.)
 fn is_driver(module: &str) -> bool {
-    matches!(room(module), "reactor" | "khashmir" | "lib") || module == "sim/seed"
+    matches!(room(module), "reactor" | "khashmir" | "lib" | "udp") || module == "sim/seed"
 }
 
 /// The files whose results must be the same on every machine, and so are counted in integers.

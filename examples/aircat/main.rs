@@ -16,7 +16,7 @@ use khashmir::Config;
 use khashmir::airhook::{Event, Messages, SendError};
 use mio::{Events, Poll, Token, Waker};
 
-use airhook::{BATCH, Link, now, resolve, watch_signals};
+use airhook::{Link, now, resolve, watch_signals};
 
 const SOCKET: Token = Token(0);
 const INPUT: Token = Token(1);
@@ -203,11 +203,7 @@ impl Cat {
                     _ => {}
                 }
             }
-            for _ in 0..BATCH {
-                if !self.link.receive(Some(self.peer)) {
-                    break;
-                }
-            }
+            self.link.receive(Some(self.peer));
             self.link.endpoint.handle_timeout(self.link.now());
             // Nobody reads what it prints.
             self.take_events().map_err(failure)?;

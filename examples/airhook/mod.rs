@@ -1,45 +1,49 @@
 //! What `aircat` and `airproxy` share: an Airhook endpoint on a UDP socket, and names.
 #![allow(dead_code)]
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use khashmir::Config;
 use khashmir::airhook::{Channel, Endpoint};
 use khashmir::time::Time;
+use khashmir::udp::{LARGEST, Outbox, Received, Sent, Socket};
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use rand::TryRng;
 use rand::rngs::SysRng;
 
 /// Datagrams that are taken in before others get their turn.
-pub const BATCH: usize = 64;
+const BATCH: usize = 64;
 
 /// An endpoint and its socket. Mio is asked to watch it; then, in each turn:
 /// [`receive`](Link::receive), what events say, and [`transmit`](Link::transmit).
 pub struct Link<C> {
     pub endpoint: Endpoint<C>,
-    udp: UdpSocket,
+    udp: Socket,
     token: Token,
     began: Instant,
     /// There may be more to read: mio tells only of new arrivals.
     readable: bool,
-    /// What the system had no room for; it goes out first.
-    stash: Option<SocketAddr>,
+    /// The system has no room for what is in `output`; it goes out first.
+    blocked: bool,
     input: Box<[u8]>,
-    output: Vec<u8>,
+    output: Outbox,
 }
 
 impl<C: Channel> Link<C> {
     pub fn bind(addr: SocketAddr, config: Config, registry: &Registry, token: Token) -> io::Result<Self> {
+        Self::over(Socket::new(UdpSocket::bind(addr)?), config, registry, token)
+    }
+
+    pub fn over(mut udp: Socket, config: Config, registry: &Registry, token: Token) -> io::Result<Self> {
         let mut seed = [0; 32];
         SysRng.try_fill_bytes(&mut seed).map_err(io::Error::other)?;
         let endpoint = Endpoint::new(config, seed).map_err(io::Error::other)?;
-        let mut udp = UdpSocket::bind(addr)?;
         registry.register(&mut udp, token, Interest::READABLE)?;
-        let (input, output) = (vec![0; 1 << 16].into(), Vec::new());
-        Ok(Link { endpoint, udp, token, began: now(), readable: true, stash: None, input, output })
+        let (input, output) = (vec![0; LARGEST].into(), Outbox::new());
+        Ok(Link { endpoint, udp, token, began: now(), readable: true, blocked: false, input, output })
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -67,55 +71,46 @@ impl<C: Channel> Link<C> {
     /// Mio says something about the socket.
     pub fn handle(&mut self, event: &mio::event::Event, registry: &Registry) {
         self.readable |= event.is_readable();
-        if event.is_writable() && self.flush() {
-            let _ = registry.reregister(&mut self.udp, self.token, Interest::READABLE);
+        if event.is_writable() && self.blocked {
+            self.blocked = self.output.send(&mut self.udp, |_| None) == Sent::Blocked;
+            if !self.blocked {
+                let _ = registry.reregister(&mut self.udp, self.token, Interest::READABLE);
+            }
         }
     }
 
-    /// Takes one datagram in; from nobody but `only`, if that is given. False when there is none.
-    pub fn receive(&mut self, only: Option<SocketAddr>) -> bool {
-        while self.readable {
-            match self.udp.recv_from(&mut self.input) {
-                Ok((_, from)) if only.is_some_and(|only| !same(only, from)) => {}
-                Ok((length, from)) => {
-                    self.endpoint.receive(self.now(), from, &self.input[..length]);
-                    return true;
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
-                // Mostly an earlier datagram of ours that could not be delivered.
-                Err(e) => log::debug!("receiving: {e}"),
+    /// Takes in what there is, 64 datagrams or a few more; from nobody but `only`, if that is given.
+    pub fn receive(&mut self, only: Option<SocketAddr>) {
+        let now = self.now();
+        let endpoint = &mut self.endpoint;
+        let mut take = |from, datagram: &[u8]| {
+            if only.is_none_or(|only| same(only, from)) {
+                endpoint.receive(now, from, datagram);
+            }
+        };
+        let mut taken = 0;
+        while self.readable && taken < BATCH {
+            match self.udp.receive(&mut self.input, &mut take) {
+                Received::Some(count) => taken += count,
+                Received::Nothing => self.readable = false,
+                Received::Failed => {}
             }
         }
-        false
     }
 
     /// Sends all there is to send, or as much as the system has room for.
     pub fn transmit(&mut self, registry: &Registry) {
-        while self.stash.is_none() {
-            let now = self.now();
-            self.stash = self.endpoint.poll_transmit(now, &mut self.output);
-            if self.stash.is_none() {
-                return;
-            }
-            if !self.flush() {
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                let _ = registry.reregister(&mut self.udp, self.token, interest);
-            }
+        if self.blocked {
+            return;
         }
-    }
-
-    /// Sends what waits; false when there is no room for it.
-    fn flush(&mut self) -> bool {
-        if let Some(to) = self.stash {
-            match self.udp.send_to(&self.output, to) {
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
-                // For a datagram, to be refused is the same as to be lost.
-                Err(e) => log::debug!("sending to {to}: {e}"),
-                Ok(_) => {}
-            }
-            self.stash = None;
+        let now = self.now();
+        let endpoint = &mut self.endpoint;
+        let poll = |datagram: &mut Vec<u8>| endpoint.poll_transmit(now, datagram);
+        self.blocked = self.output.send(&mut self.udp, poll) == Sent::Blocked;
+        if self.blocked {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let _ = registry.reregister(&mut self.udp, self.token, interest);
         }
-        true
     }
 }
 

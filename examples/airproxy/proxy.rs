@@ -11,7 +11,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use crate::airhook::{BATCH, Link, now, watch_signals};
+use crate::airhook::{Link, now, watch_signals};
 use crate::flow::Flow;
 use crate::frame::{Broken, Frame, MAX_DATA, Parser, emit_hello};
 
@@ -136,12 +136,8 @@ impl Proxy {
                     Token(token) => self.handle_flow(token - FIRST, event),
                 }
             }
-            for _ in 0..BATCH {
-                if !self.link.receive(only) {
-                    break;
-                }
-                self.take_events();
-            }
+            self.link.receive(only);
+            self.take_events();
             self.link.endpoint.handle_timeout(self.link.now());
             self.take_events();
             self.ping();

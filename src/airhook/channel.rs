@@ -33,6 +33,12 @@ pub trait Channel: Default {
     #[doc(hidden)]
     fn pieces(inbox: &[u8]) -> impl Iterator<Item = &[u8]>;
 
+    /// The same, where each is to be kept; nothing need be left in the inbox.
+    #[doc(hidden)]
+    fn take_pieces(inbox: &mut Vec<u8>, take: impl FnMut(Vec<u8>)) {
+        Self::pieces(inbox).map(<[u8]>::to_vec).for_each(take);
+    }
+
     /// Queues bytes to be sent; what does not [fit](Self::fits) is lost at once. A ticket, a
     /// number of the caller's choice, comes back once from [`poll_fate`](Self::poll_fate):
     /// when the other side has confirmed all of these bytes, or they are lost with the session.

@@ -189,6 +189,8 @@ impl<C: Channel> Endpoint<C> {
         }
         let from = plain(from);
         let mut inbox = std::mem::take(&mut self.inbox);
+        // What it brings becomes an event as it is.
+        inbox.reserve(datagram.len());
         let mut ctx = context!(self, now);
         let key = self.mux.receive(&mut ctx, from, datagram, &mut inbox);
         self.take_in(now, key, &mut inbox);
@@ -337,10 +339,10 @@ impl<C: Channel> Endpoint<C> {
     }
 
     fn hand_over(&mut self, now: Time, key: Key, inbox: &mut Vec<u8>) {
-        if let Some(addr) = self.mux.addr(key) {
-            self.events.extend(C::pieces(inbox).map(|piece| Event::Received(addr, piece.to_vec())));
-        }
         let used = inbox.len();
+        if let Some(addr) = self.mux.addr(key) {
+            C::take_pieces(inbox, |piece| self.events.push_back(Event::Received(addr, piece)));
+        }
         self.mux.keep(&mut context!(self, now), key, inbox, used);
     }
 

@@ -28,6 +28,11 @@ const SLOT: usize = 32;
 /// A buffer with more unused room than this is not kept.
 const MAX_SPARE: usize = 4096;
 
+/// Whether a buffer may be kept for what is in it.
+fn is_tight(capacity: usize, length: usize) -> bool {
+    capacity <= 2 * length + MAX_SPARE
+}
+
 /// Both directions of one connection's stream. Small when nothing is under way.
 #[derive(Debug, Default)]
 pub struct Stream {
@@ -106,6 +111,10 @@ impl Channel for Stream {
         std::iter::once(inbox)
     }
 
+    fn take_pieces(inbox: &mut Vec<u8>, mut take: impl FnMut(Vec<u8>)) {
+        take(if is_tight(inbox.capacity(), inbox.len()) { std::mem::take(inbox) } else { inbox.clone() });
+    }
+
     fn write(&mut self, bytes: &[u8], ticket: Option<u64>) {
         if bytes.is_empty() && self.outgoing.is_none() {
             // All before them have been confirmed.
@@ -173,7 +182,7 @@ impl Channel for Stream {
         } else {
             let incoming = self.incoming.get_or_insert_default();
             // Without a copy, unless the buffer is much too large for what is in it.
-            incoming.partial = if used == 0 && inbox.capacity() <= 2 * rest.len() + MAX_SPARE {
+            incoming.partial = if used == 0 && is_tight(inbox.capacity(), rest.len()) {
                 std::mem::take(inbox)
             } else {
                 rest.to_vec()

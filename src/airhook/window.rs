@@ -17,7 +17,8 @@
 //! empties and shows (as in BBR). And where the queue stays although the window was cut several
 //! times, others fill it: then only losses count, until it empties.
 //!
-//! A train of packets longer than a first flight is spread over the round trip.
+//! A train of packets longer than a first flight is spread over the round trip, as far as timers are
+//! exact enough for that.
 
 use std::time::Duration;
 
@@ -38,6 +39,9 @@ const MOST: u32 = 512 * PACKET;
 const LONGEST: Duration = Duration::from_secs(60);
 /// So much may go out at once, when the window doubles no more.
 const BURST: u32 = 8 * PACKET;
+/// Timers are late by so much, in microseconds, and what could have gone out meanwhile goes out then.
+/// Else a path on which a burst takes less time than that would be idle most of the time.
+const LATE: u64 = 1024;
 /// When no round trip has been as short as the shortest for this long (10 s in BBR and Copa),
 const STALE: Duration = Duration::from_secs(10);
 /// where this share more is the same,
@@ -167,7 +171,7 @@ impl Window {
         let burst = if self.size < self.threshold { FIRST } else { BURST };
         if let Some(burst) = self.span(burst, round_trip) {
             // What was not used up to now is not saved up, beyond a burst.
-            let earliest = Time::from_micros(now.as_micros().saturating_sub(burst));
+            let earliest = Time::from_micros(now.as_micros().saturating_sub(burst.max(LATE)));
             let span = self.span(bytes as u32, round_trip).unwrap_or(0);
             self.paced = self.paced.max(earliest) + Duration::from_micros(span);
         }
@@ -175,7 +179,9 @@ impl Window {
 
     /// When the next packet may go, if not now.
     pub fn waits_until(&self, now: Time) -> Option<Time> {
-        (self.paced > now).then_some(self.paced)
+        // A timer waits for longer than a very short round trip takes: nothing is spread over that.
+        let spread = self.shortest == 0 || u64::from(self.shortest) > LATE;
+        (spread && self.paced > now).then_some(self.paced)
     }
 
     /// How long so many bytes take at the pace, in microseconds: a little faster than a window

@@ -1,7 +1,7 @@
 //! The UDP sockets of the nodes, between the system and the engine.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 
 use mio::net::UdpSocket;
@@ -10,12 +10,11 @@ use slab::Slab;
 
 use crate::engine::{Engine, NodeKey};
 use crate::time::Time;
+use crate::udp::{self, LARGEST, Outbox, Received, Sent, Wire};
 
-/// Datagrams that one socket may hand in per turn, so that a busy one does not
-/// keep the others and the timers waiting.
+/// A socket that has handed in so many datagrams in a turn waits for the next one, so that a busy one
+/// does not keep the others and the timers waiting.
 const BATCH: usize = 64;
-/// No datagram is larger: the length field of UDP has 16 bits.
-const LARGEST_DATAGRAM: usize = 1 << 16;
 
 /// All sockets of a reactor. The number under which a socket is kept is also its
 /// token with mio.
@@ -26,19 +25,18 @@ pub(super) struct Sockets {
     /// what a turn leaves unread has to be remembered.
     readable: VecDeque<usize>,
     input: Box<[u8]>,
-    output: Vec<u8>,
+    output: Outbox,
 }
 
 struct Socket {
-    udp: UdpSocket,
+    udp: udp::Socket,
     node: NodeKey,
     local: SocketAddr,
     /// Whether it is in `readable`.
     readable: bool,
-    /// A datagram that the system had no room for. It goes out first; until then
-    /// the rest waits in the engine.
-    stash: Option<(SocketAddr, Vec<u8>)>,
-    errors: u64,
+    /// What the system had no room for. It goes out first; until then the rest waits
+    /// in the engine.
+    stash: Option<Box<Outbox>>,
 }
 
 impl Sockets {
@@ -47,8 +45,8 @@ impl Sockets {
             sockets: Slab::new(),
             by_node: HashMap::new(),
             readable: VecDeque::new(),
-            input: vec![0; LARGEST_DATAGRAM].into_boxed_slice(),
-            output: Vec::new(),
+            input: vec![0; LARGEST].into_boxed_slice(),
+            output: Outbox::new(),
         }
     }
 
@@ -56,14 +54,15 @@ impl Sockets {
     pub fn add(
         &mut self,
         registry: &Registry,
-        mut udp: UdpSocket,
+        udp: UdpSocket,
         local: SocketAddr,
         node: NodeKey,
     ) -> io::Result<()> {
+        let mut udp = udp::Socket::new(udp);
         let entry = self.sockets.vacant_entry();
         registry.register(&mut udp, Token(entry.key()), Interest::READABLE)?;
         self.by_node.insert(node, entry.key());
-        entry.insert(Socket { udp, node, local, readable: false, stash: None, errors: 0 });
+        entry.insert(Socket { udp, node, local, readable: false, stash: None });
         Ok(())
     }
 
@@ -90,7 +89,7 @@ impl Sockets {
 
     /// How often the system refused to send or receive.
     pub fn errors(&self, node: NodeKey) -> Option<u64> {
-        Some(self.get(node)?.errors)
+        Some(self.get(node)?.udp.errors())
     }
 
     /// Whether datagrams are known to wait.
@@ -133,9 +132,9 @@ impl Sockets {
     /// Mio says that there may be room for more output.
     pub fn set_writable(&mut self, token: Token, now: Time, engine: &mut Engine, registry: &Registry) {
         let Some(socket) = self.sockets.get_mut(token.0) else { return };
-        let Some((to, datagram)) = socket.stash.take() else { return };
-        if socket.send(to, &datagram) == Sent::Blocked {
-            socket.stash = Some((to, datagram));
+        let Some(mut rest) = socket.stash.take() else { return };
+        if rest.send(&mut socket.udp, |_| None) == Sent::Blocked {
+            socket.stash = Some(rest);
             return;
         }
         if let Err(e) = registry.reregister(&mut socket.udp, token, Interest::READABLE) {
@@ -149,19 +148,20 @@ impl Sockets {
         if socket.stash.is_some() {
             return;
         }
-        while let Some(to) = engine.poll_transmit(now, socket.node, &mut self.output) {
-            if socket.send(to, &self.output) == Sent::Done {
-                continue;
-            }
+        let node = socket.node;
+        let mut poll = |datagram: &mut Vec<u8>| engine.poll_transmit(now, node, datagram);
+        while self.output.send(&mut socket.udp, &mut poll) == Sent::Blocked {
+            let rest = self.output.rest();
             // To be told of room all the time would cost a wakeup for each
             // datagram sent, so that is asked for only now.
             let interest = Interest::READABLE | Interest::WRITABLE;
             match registry.reregister(&mut socket.udp, Token(slot), interest) {
                 Ok(()) => {
-                    socket.stash = Some((to, std::mem::take(&mut self.output)));
+                    socket.stash = Some(Box::new(rest));
                     return;
                 }
-                Err(e) => socket.count_error("waiting for room", &e),
+                // It is lost, and what comes next may find room.
+                Err(e) => socket.udp.refused(&e),
             }
         }
     }
@@ -171,51 +171,21 @@ impl Sockets {
     }
 }
 
-#[derive(PartialEq, Eq)]
-enum Sent {
-    /// It is gone, or was refused, which for a datagram is the same as lost.
-    Done,
-    /// The system has no room for it.
-    Blocked,
-}
-
 impl Socket {
     /// Hands in at most a batch; says whether there may be more.
     fn receive_batch(&mut self, now: Time, engine: &mut Engine, buffer: &mut [u8]) -> bool {
-        let mut received = false;
-        for _ in 0..BATCH {
-            match self.udp.recv_from(buffer) {
-                Ok((length, from)) => {
-                    received = true;
-                    engine.receive(now, self.node, from, &buffer[..length]);
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                // Mostly an earlier datagram of ours that could not be delivered.
-                Err(e) => self.count_error("receiving", &e),
+        let (mut received, mut calls) = (0, 0);
+        while received < BATCH && calls < BATCH {
+            calls += 1;
+            let node = self.node;
+            match self.udp.receive(buffer, |from, datagram| engine.receive(now, node, from, datagram)) {
+                Received::Some(count) => received += count,
+                Received::Nothing => return false,
+                Received::Failed => {}
             }
         }
         // A socket that has nothing but errors is left alone until mio names it
         // again, or one that is broken for good would keep the loop busy.
-        received
-    }
-
-    fn send(&mut self, to: SocketAddr, datagram: &[u8]) -> Sent {
-        loop {
-            match self.udp.send_to(datagram, to) {
-                Ok(_) => return Sent::Done,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Sent::Blocked,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => {
-                    self.count_error("sending", &e);
-                    return Sent::Done;
-                }
-            }
-        }
-    }
-
-    fn count_error(&mut self, doing: &str, error: &io::Error) {
-        self.errors += 1;
-        log::debug!("{}: {doing}: {error}", self.local);
+        received > 0
     }
 }

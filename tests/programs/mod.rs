@@ -9,6 +9,9 @@ pub fn example(name: &str) -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--message-format=json", "--example", name]);
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if cfg!(feature = "offload") {
+        cargo.args(["--features", "offload"]);
+    }
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
