@@ -43,6 +43,11 @@ impl Link {
     pub fn new(class: Class, active: Time) -> Self {
         Link { class, active, prev: NONE, next: NONE }
     }
+
+    /// Whether none of its list was used since.
+    pub fn is_last(&self) -> bool {
+        self.next == NONE
+    }
 }
 
 /// The ends and lengths of the lists.

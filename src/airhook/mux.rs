@@ -502,6 +502,9 @@ impl<C: Channel> Mux<C> {
             _ => Class::Usual,
         };
         entry.link.active = ctx.now;
+        if entry.link.is_last() && entry.link.class == class {
+            return;
+        }
         self.lists.unlink(&mut self.entries, key.index);
         self.lists.push(&mut self.entries, key.index, class);
     }

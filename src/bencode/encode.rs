@@ -101,6 +101,13 @@ pub(crate) struct Decimal {
 impl Decimal {
     pub(crate) fn new(mut number: u64) -> Self {
         let mut decimal = Decimal { digits: [b'0'; 20], first: 20 };
+        if number < 100 {
+            // Nearly all are.
+            let (ten, one) = (number as u8 / 10, number as u8 % 10);
+            [decimal.digits[18], decimal.digits[19]] = [b'0' + ten, b'0' + one];
+            decimal.first = if ten > 0 { 18 } else { 19 };
+            return decimal;
+        }
         for (place, digit) in decimal.digits.iter_mut().enumerate().rev() {
             *digit = b'0' + (number % 10) as u8;
             decimal.first = place;

@@ -59,11 +59,10 @@ pub(super) fn write(message: &mut Encoder<'_>, contact: &Contact) {
     let mut host = Host { text: [0; MAX_HOST], length: 0 };
     // An IPv4 address in an IPv6 socket's spelling means nothing to IPv4 peers.
     let fits = match contact.addr.ip().to_canonical() {
-        IpAddr::V4(ip) => {
-            let [a, b, c, d] = ip.octets().map(|octet| Decimal::new(octet.into()));
-            let parts = [a.as_bytes(), b".", b.as_bytes(), b".", c.as_bytes(), b".", d.as_bytes()];
-            parts.into_iter().try_for_each(|part| host.add(part))
-        }
+        IpAddr::V4(ip) => ip.octets().into_iter().enumerate().try_for_each(|(place, octet)| {
+            let dot: &[u8] = if place > 0 { b"." } else { b"" };
+            host.add(dot).and_then(|()| host.add(Decimal::new(octet.into()).as_bytes()))
+        }),
         IpAddr::V6(ip) => write!(host, "{ip}"),
     };
     debug_assert!(fits.is_ok());

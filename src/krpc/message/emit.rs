@@ -18,9 +18,10 @@ pub const MAX_ERROR_TEXT: usize = 1024;
 /// What a request is padded with; as much as ever fits into a first packet.
 const PADDING: [u8; 1400] = [0; 1400];
 
-/// About what everything but values and nodes takes, and what a node takes.
+/// About what everything but values and nodes takes, what a node takes, and what values do.
 const USUAL_BODY: usize = 150;
 const USUAL_NODE: usize = 60;
+const USUAL_VALUE: usize = 100;
 
 /// Appends a request from `sender` to `out`. `tid` has 1 to [`MAX_TID`] bytes.
 ///
@@ -223,7 +224,9 @@ pub fn response_page(
     values: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ValuesAnswer { closer, more }: ValuesAnswer<'_>,
 ) -> usize {
-    let written = message(out, 1000, |message| {
+    // Mostly there is one value, and a short one.
+    let expected = closer.len().min(MAX_NODES) * USUAL_NODE + USUAL_VALUE;
+    let written = message(out, expected, |message| {
         // The opening `d` is there already.
         let start = message.buffered() - 1;
         message.key(b"rsp").dict();
