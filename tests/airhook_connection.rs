@@ -488,7 +488,7 @@ fn a_short_round_trip_is_not_idle() {
             }
             window.sent(1450, Some(trip), now);
         }
-        now = now + trip;
+        now += trip;
     }
     assert!(waited < trip * rounds / 10, "{waited:?} of {:?}", trip * rounds);
     // And where the whole of a round trip does, nothing waits, though some have been long of late.

@@ -28,7 +28,8 @@ use crate::wheel::Wheel;
 ///   be drained after every input and command, and [`next_deadline`](Self::next_deadline);
 /// * getters.
 ///
-/// Time runs from wherever its driver likes, and must not run backwards.
+/// Time runs from wherever its driver likes, and must not run backwards. [`udp`](crate::udp) has a socket
+/// for it, and what stands between the two.
 ///
 /// One thread drives it; it holds no lock and may be moved to another. Addresses are told apart
 /// as they are given: to a socket for both families IPv4 peers are `::ffff:192.0.2.1`, and
