@@ -4,8 +4,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 use khashmir::random::{Random, seed_from_number, seeded};
 use khashmir::udp::{LARGEST, Outbox, Received, Sent, Socket, Wire};
@@ -248,6 +246,9 @@ fn what_a_socket_receives_is_what_was_polled() {
 #[test]
 #[cfg(target_os = "linux")]
 fn where_the_system_refuses_them_together_they_go_by_one_call_each() {
+    use std::os::fd::AsRawFd;
+    use std::time::Duration;
+
     const SOL_SOCKET: i32 = 1;
     const SO_NO_CHECK: i32 = 11;
     unsafe extern "C" {
@@ -259,7 +260,7 @@ fn where_the_system_refuses_them_together_they_go_by_one_call_each() {
     let done = unsafe { setsockopt(udp.as_raw_fd(), SOL_SOCKET, SO_NO_CHECK, &1, 4) };
     assert_eq!(done, 0);
     let mut from = Socket::new(mio::net::UdpSocket::from_std(udp));
-    let segments = from.segments();
+    let before = from.segments();
     let to = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     to.set_read_timeout(Some(Duration::from_secs(10))).expect("a time limit");
     let address = to.local_addr().expect("an address");
@@ -273,7 +274,7 @@ fn where_the_system_refuses_them_together_they_go_by_one_call_each() {
             next += 1;
         }
     });
-    assert_eq!((next, from.segments()), (60, 1), "it was {segments}");
+    assert_eq!((next, from.segments()), (60, 1), "by one call before: {before}");
     // And for good.
     send_all(&all[..2], &mut from, || {});
     assert_eq!(from.segments(), 1);
