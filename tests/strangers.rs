@@ -192,7 +192,13 @@ fn messages_without_an_end_do_not_keep_others_out() {
 /// into the answer.
 #[test]
 fn a_key_with_megabytes_is_not_read_whole() {
-    let config = Config { max_bytes_per_key: 1 << 24, max_bytes_per_address: 1 << 24, ..Config::default() };
+    let config = Config {
+        max_bytes_per_key: 1 << 24,
+        max_values_per_key_and_block: 200,
+        max_bytes_per_key_and_block: 1 << 24,
+        max_bytes_per_address: 1 << 24,
+        ..Config::default()
+    };
     let (mut network, node) = one_node(config);
     network.peer(address(1), Id::of(b"peer"), polite());
     let key = Id::of(b"key");
