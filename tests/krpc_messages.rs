@@ -364,3 +364,49 @@ fn closer_nodes_go_beside_values_and_leave_room_for_the_frame() {
     let Ok(Message::Response(response)) = Message::parse(odd) else { panic!("not a response") };
     assert!(response.closer().is_none() && response.values().expect("a list").eq([b"v"]));
 }
+
+/// Contacts are read in a short way where they look as usual; what is odd about one must not
+/// depend on which way it is.
+#[test]
+fn odd_contacts_are_left_out() {
+    let id = "iiiiiiiiiiiiiiiiiiii";
+    let usual = |host: &str, port: &str| format!("4:host{}:{host}2:id20:{id}4:porti{port}e", host.len());
+    let reads = |entry: &str| {
+        let message = format!("d3:rspd5:nodesld{entry}ee6:senderd2:id20:{id}ee3:tid1:t3:typ3:rspe");
+        let Ok(Message::Response(response)) = Message::parse(message.as_bytes()) else {
+            panic!("{message}");
+        };
+        response.nodes().expect("a list").map(|contact| contact.addr.to_string()).collect::<Vec<_>>()
+    };
+    for (host, port, read) in [
+        ("192.0.2.1", "1", "192.0.2.1:1"),
+        ("192.0.2.255", "65535", "192.0.2.255:65535"),
+        ("2001:db8::1", "4711", "[2001:db8::1]:4711"),
+        ("::ffff:192.0.2.1", "4711", "192.0.2.1:4711"),
+    ] {
+        assert_eq!(reads(&usual(host, port)), [read]);
+        assert_eq!(reads(&(usual(host, port) + "4:zzzz0:")), [read], "with a further key");
+        assert_eq!(reads(&("1:a0:".to_owned() + &usual(host, port))), [read], "with one before");
+    }
+    for (host, port) in [
+        ("192.0.2.1", "0"),
+        ("192.0.2.1", "65536"),
+        ("192.0.2.1", "99999"),
+        ("192.0.2.1", "-1"),
+        ("192.0.2.1", "9223372036854775807"),
+        ("0.0.0.0", "4711"),
+        ("255.255.255.255", "4711"),
+        ("192.0.2.01", "4711"),
+        ("192.0.2.256", "4711"),
+        ("localhost", "4711"),
+        ("", "4711"),
+    ] {
+        assert_eq!(reads(&usual(host, port)), [""; 0], "{host}:{port}");
+    }
+    let long = "1".repeat(100);
+    assert_eq!(reads(&usual(&long, "4711")), [""; 0]);
+    assert_eq!(reads("4:host9:192.0.2.12:id19:iiiiiiiiiiiiiiiiiii4:porti4711e"), [""; 0]);
+    assert_eq!(reads("4:host9:192.0.2.12:id20:iiiiiiiiiiiiiiiiiiii4:port4:4711"), [""; 0]);
+    assert_eq!(reads("4:host9:192.0.2.12:id20:iiiiiiiiiiiiiiiiiiii"), [""; 0]);
+    assert_eq!(reads(""), [""; 0]);
+}

@@ -348,6 +348,29 @@ fn a_busy_file_refuses_values_and_no_more() {
     assert_eq!(network.engine.withdraw(network.now, node, key, b"own").ok(), Some(true));
 }
 
+/// Values are read together for those who ask at the same time, but not for any number of them.
+#[test]
+fn many_who_ask_at_once_are_all_answered() {
+    let (mut network, node) = one_node(Config::default());
+    let [present, absent] = [b"present".as_slice(), b"absent"].map(Id::of);
+    assert!(matches!(network.store(node, present, b"value"), Outcome::Stored(Ok(_))));
+    network.ask(address(1), address(0), b"1", &Method::Ping);
+    network.run(secs(2));
+    network.at(address(1)).received.clear();
+    for n in 0..150u8 {
+        let key = if n % 3 == 0 { absent } else { present };
+        network.ask(address(1), address(0), &[n], &Method::FindValue { key, from: None });
+    }
+    // All of it comes in one turn.
+    network.drain();
+    network.now += ms(50);
+    network.deliver();
+    network.run(secs(10));
+    let answers = answers(&mut network, 1);
+    let count = |wanted: &str| answers.iter().filter(|answer| *answer == wanted).count();
+    assert_eq!((count("1 values"), count("nodes"), answers.len()), (100, 50, 150));
+}
+
 /// A disk that fails between a value and the promise to keep it: everything since
 /// the last commit is undone, so whoever waits for that must hear so.
 #[test]
