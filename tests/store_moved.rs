@@ -208,6 +208,36 @@ fn a_store_that_shrinks_goes_on() {
     }
 }
 
+/// Nor is what it had begun to make shorter when it was killed.
+#[test]
+fn a_store_that_had_begun_to_shrink_goes_on() {
+    let (directory, path) = place();
+    let (mut database, mut who) = open(&path).expect("a new file");
+    for number in 0..2000u32 {
+        let value = number.to_be_bytes().repeat(250);
+        put(&mut database, &mut who, &Id::of(&number.to_be_bytes()), &value, UnixTime(0)).expect("a put");
+    }
+    database.commit().expect("a commit of two megabytes");
+    store(&mut database, &mut who, 1).expect("a commit");
+    let longest = fs::metadata(&path).expect("a file").len();
+    // That pages were given back stands in the log, and not in the file yet.
+    let crashed = directory.path().join("crashed.db");
+    while database.expire(&mut who, UnixTime(LIFE), 25).expect("expiry").more {
+        database.commit().expect("a commit");
+        if fs::metadata(&path).expect("a file").len() == longest {
+            for end in ["", "-wal"] {
+                fs::copy(beside(&path, end), beside(&crashed, end)).expect("a copy");
+            }
+        }
+    }
+    let (mut database, mut who) = open(&crashed).expect("it is ours");
+    assert_eq!(fs::metadata(&crashed).expect("a file").len(), longest);
+    for number in 0..300 {
+        store(&mut database, &mut who, number).expect("a commit");
+    }
+    assert!(fs::metadata(&crashed).expect("a file").len() < longest);
+}
+
 /// Others find the lock again as soon as something is committed.
 #[test]
 fn a_lock_that_was_taken_away_is_taken_anew() {

@@ -89,7 +89,7 @@ impl Files {
         self.locked_anew = false;
     }
 
-    /// Pages of the file are given back.
+    /// Pages of the file are given back, or were in an earlier life of the node.
     pub fn expect_shorter(&mut self) {
         self.shrinks = true;
     }

@@ -47,8 +47,19 @@ pub(super) fn file(
         StoreError::Busy(path) => StoreError::InUse(path),
         error => error,
     })?;
-    let files = Files::new(path, lock).and_then(|files| still_there(&connection).map(|()| files));
-    Ok((connection, files.map_err(|error| locate(error, path))?))
+    let files = watched(path, lock, &connection).map_err(|error| locate(error, path))?;
+    Ok((connection, files))
+}
+
+fn watched(path: &Path, lock: Lock, connection: &Connection) -> Result<Files, StoreError> {
+    let mut files = Files::new(path, lock)?;
+    still_there(connection)?;
+    // By the log, which may tell of pages that were given back before a crash.
+    let [pages, size] = [schema::PAGES, schema::PAGE_SIZE].map(|query| answer::<u32>(connection, query));
+    if u64::from(pages?) * u64::from(size?) < length(path) {
+        files.expect_shorter();
+    }
+    Ok(files)
 }
 
 fn locked(path: &Path, durability: Durability, lifetime: Duration) -> Result<Connection, StoreError> {

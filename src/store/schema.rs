@@ -214,6 +214,7 @@ pub(super) const ROLLBACK: &str = "ROLLBACK";
 /// Lets go of the pages in memory that were not changed, of a file only.
 pub(super) const FORGET_PAGES: &str = "PRAGMA shrink_memory";
 pub(super) const PAGES: &str = "PRAGMA page_count";
+pub(super) const PAGE_SIZE: &str = "PRAGMA page_size";
 pub(super) const FREE_PAGES: &str = "PRAGMA freelist_count";
 /// Gives back the pages of one call's share. One step is one page.
 pub(super) const GIVE_BACK_PAGES: &str = "PRAGMA incremental_vacuum(64)";
