@@ -6,6 +6,7 @@
 //! without keeping anything where possible. To make room, the connection that was idle
 //! longest goes, those to unproven senders first.
 
+mod addresses;
 mod blocks;
 mod calls;
 mod delivery;
@@ -15,14 +16,14 @@ mod room;
 mod strangers;
 mod traffic;
 
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, Hasher};
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use rand::Rng;
 use slab::Slab;
 
+use self::addresses::{Addresses, Keyed};
+use self::calls::Calls;
 pub use self::delivery::Change;
 use self::delivery::{Reports, Watch};
 use crate::airhook::channel::Channel;
@@ -48,7 +49,7 @@ const SHORT: usize = 2048;
 /// All the connections of one socket.
 pub struct Mux<C = Stream> {
     entries: Slab<Entry<C>>,
-    by_addr: HashMap<SocketAddr, u32, Keyed>,
+    by_addr: Addresses,
     lists: Lists,
     /// Connections that may have something to send.
     ready: VecDeque<Key>,
@@ -65,6 +66,8 @@ pub struct Mux<C = Stream> {
     waiting: VecDeque<(Key, u32)>,
     waiting_serial: u32,
     idle: Option<Timer>,
+    /// Addresses of ours that peers see.
+    locals: Vec<IpAddr>,
     /// What is usual for all connections of this socket.
     usual: RoundTrip,
     /// Calls that were lost with their session, or never went out.
@@ -83,27 +86,14 @@ struct Entry<C> {
     doubts: u8,
     link: Link,
     timer: Option<Timer>,
-    /// The address of ours that this peer sees, once asked for.
-    local: Option<IpAddr>,
+    /// The address of ours that this peer sees, once asked for, by its place in the list of
+    /// them, counted from 1.
+    local: u8,
     /// Calls that wait for an answer from this peer.
-    calls: Vec<Key>,
+    calls: Calls,
     watch: Watch,
     connection: Connection,
     channel: C,
-}
-
-/// A keyed hash, so that nobody can choose addresses that collide.
-#[derive(Clone, Debug)]
-struct Keyed(u64);
-
-impl BuildHasher for Keyed {
-    type Hasher = DefaultHasher;
-
-    fn build_hasher(&self) -> DefaultHasher {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.0);
-        hasher
-    }
 }
 
 impl<C: Channel> Mux<C> {
@@ -111,7 +101,7 @@ impl<C: Channel> Mux<C> {
     pub fn new(rng: &mut impl Rng) -> Self {
         Mux {
             entries: Slab::new(),
-            by_addr: HashMap::with_hasher(Keyed(rng.next_u64())),
+            by_addr: Addresses::new(rng.next_u64()),
             lists: Lists::default(),
             ready: VecDeque::new(),
             generation: 0,
@@ -123,6 +113,7 @@ impl<C: Channel> Mux<C> {
             waiting: VecDeque::new(),
             waiting_serial: 0,
             idle: None,
+            locals: Vec::new(),
             usual: RoundTrip::default(),
             failed: Vec::new(),
             reports: Reports::default(),
@@ -167,7 +158,7 @@ impl<C: Channel> Mux<C> {
 
     /// Whether there is a connection to this address.
     pub fn is_known(&self, addr: &SocketAddr) -> bool {
-        self.by_addr.contains_key(addr)
+        self.place_of(addr).is_some()
     }
 
     /// Whether the peer has shown that it receives what we send.
@@ -187,11 +178,23 @@ impl<C: Channel> Mux<C> {
 
     /// The address of ours that this peer sees, by the route to it.
     pub fn local(&mut self, key: Key, ctx: &Context<'_>) -> Option<IpAddr> {
-        let entry = self.get_mut(key)?;
-        if entry.local.is_none() {
-            entry.local = ctx.routes.local_address(entry.addr.ip());
+        let entry = self.entries.get_mut(key.index as usize)?;
+        if entry.generation != key.generation {
+            return None;
         }
-        entry.local
+        if let Some(place) = usize::from(entry.local).checked_sub(1) {
+            return self.locals.get(place).copied();
+        }
+        let local = ctx.routes.local_address(entry.addr.ip())?;
+        let place = self.locals.iter().position(|&known| known == local).unwrap_or(self.locals.len());
+        // A host with more addresses than that is asked again each time.
+        if let Ok(number) = u8::try_from(place + 1) {
+            entry.local = number;
+            if place == self.locals.len() {
+                self.locals.push(local);
+            }
+        }
+        Some(local)
     }
 
     // -- input
@@ -220,8 +223,8 @@ impl<C: Channel> Mux<C> {
             self.traffic.dropped += 1;
             return None;
         };
-        let key = match self.by_addr.get(&from) {
-            Some(&index) => self.key(index),
+        let key = match self.place_of(&from) {
+            Some(index) => self.key(index),
             None => self.meet(ctx, from, &packet)?,
         };
         let index = key.index as usize;
@@ -324,8 +327,8 @@ impl<C: Channel> Mux<C> {
     /// A key of no connection, over which nothing can be sent, when there are four times
     /// [`Config::max_per_block`](crate::Config::max_per_block) to that block of addresses.
     pub fn connect(&mut self, ctx: &mut Context<'_>, addr: SocketAddr) -> Key {
-        let opened = match self.by_addr.get(&addr) {
-            Some(&index) => return self.key(index),
+        let opened = match self.place_of(&addr) {
+            Some(index) => return self.key(index),
             None if self.blocks.has_room_for_own(&addr, ctx.config) => self.reach(ctx, addr),
             None => None,
         };
@@ -441,6 +444,12 @@ impl<C: Channel> Mux<C> {
         Key { index, generation }
     }
 
+    /// The place of the connection to this address.
+    fn place_of(&self, addr: &SocketAddr) -> Option<u32> {
+        let place = self.by_addr.get(addr)?;
+        (self.entries.get(place as usize)?.addr == *addr).then_some(place)
+    }
+
     fn get(&self, key: Key) -> Option<&Entry<C>> {
         self.entries.get(key.index as usize).filter(|entry| entry.generation == key.generation)
     }
@@ -452,7 +461,15 @@ impl<C: Channel> Mux<C> {
     /// A connection to `addr`, with which there is none; it is idle for now. None when that
     /// is not worth one of ours that nobody has answered yet.
     fn open(&mut self, ctx: &mut Context<'_>, addr: SocketAddr, class: Class) -> Option<Key> {
+        if self.by_addr.get(&addr).is_some() {
+            // Another address has its hash.
+            return None;
+        }
         self.make_place(ctx, class)?;
+        if self.entries.len() == self.entries.capacity() {
+            // By an eighth: half of the room would stand empty with a vector's own doubling.
+            self.entries.reserve_exact(4.max(self.entries.len() / 8));
+        }
         self.generation = self.generation.wrapping_add(1);
         let mut connection = Connection::new(class == Class::Opened, ctx.rng);
         let learned = self.learned.patience(self.by_addr.hasher(), &addr, ctx.now);
@@ -465,15 +482,15 @@ impl<C: Channel> Mux<C> {
             doubts: 0,
             link: Link::new(class, ctx.now),
             timer: None,
-            local: None,
-            calls: Vec::new(),
+            local: 0,
+            calls: Calls::default(),
             watch: Watch::default(),
             connection,
             channel: C::default(),
         });
         // At most a million connections are allowed, so an index fits.
         let key = Key { index: index as u32, generation: self.generation };
-        self.by_addr.insert(addr, key.index);
+        self.by_addr.insert(&addr, key.index);
         self.lists.push(&mut self.entries, key.index, class);
         self.count_in_block(ctx, &addr);
         self.arm_idle(ctx);
@@ -547,5 +564,21 @@ impl<C: Channel> Mux<C> {
 impl<C> AsMut<Link> for Entry<C> {
     fn as_mut(&mut self) -> &mut Link {
         &mut self.link
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A network may have a hundred thousand of them in one process.
+    #[test]
+    fn a_connection_at_rest_is_small() {
+        assert!(size_of::<Connection>() <= 96, "{}", size_of::<Connection>());
+        assert!(size_of::<Stream>() <= 24, "{}", size_of::<Stream>());
+        let entry = size_of::<Entry<Stream>>();
+        // The table of addresses takes a byte beside each place, and has up to 16 places for 7.
+        let place = (size_of::<(u64, u32)>() + 1) * 16 / 7;
+        assert!(entry + place <= 256, "{entry} + {place}");
     }
 }
