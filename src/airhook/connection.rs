@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use self::parts::{Busy, Trouble};
+use self::parts::{Busy, Deadline, Trouble};
 use crate::airhook::flight::{Fate, Numbers, Token};
 use crate::airhook::packet::Packet;
 use crate::airhook::round_trip::RoundTrip;
@@ -127,7 +127,7 @@ struct Candidate {
     challenge: bool,
 }
 
-/// One end of a connection: 96 bytes when nothing is in flight, and its network has done it no harm.
+/// One end of a connection: 104 bytes when nothing is in flight, and its network has done it no harm.
 #[derive(Debug)]
 pub struct Connection {
     ours: u32,
@@ -194,6 +194,7 @@ pub struct Connection {
     /// Messages wait until the other side has proven itself.
     held: bool,
     last_sent: Time,
+    acknowledge_at: Deadline,
     busy: Option<Box<Busy>>,
     /// The congestion window, if it is not the usual one of a connection that sends little.
     window: Option<Box<Window>>,
@@ -255,6 +256,7 @@ impl Connection {
             usual: 0,
             held: false,
             last_sent: Time::ZERO,
+            acknowledge_at: Deadline::NONE,
             busy: None,
             window: None,
             trouble: None,
@@ -341,9 +343,9 @@ impl Connection {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
     pub fn deadline(&self) -> Option<Time> {
-        let busy = self.busy.as_ref().map(|busy| [busy.acknowledge_at, busy.probe_at, busy.send_at]);
+        let busy = self.busy.as_ref().map(|busy| [busy.probe_at, busy.send_at]);
         let release_at = self.trouble.as_ref().and_then(|trouble| trouble.release_at);
-        busy.into_iter().flatten().chain([release_at]).flatten().min()
+        busy.into_iter().flatten().chain([self.acknowledge_at.get(), release_at]).flatten().min()
     }
 
     // -- input

@@ -11,26 +11,28 @@ mod blocks;
 mod calls;
 mod delivery;
 mod learned;
+mod locals;
 mod patience;
 mod room;
 mod strangers;
 mod traffic;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use rand::Rng;
 use slab::Slab;
 
 use self::addresses::{Addresses, Keyed};
-use self::calls::Calls;
+use self::calls::{FirstCall, MoreCalls};
 pub use self::delivery::Change;
 use self::delivery::{Reports, Watch};
 use crate::airhook::channel::Channel;
 use crate::airhook::connection::{Connection, Verdict};
-use crate::airhook::lru::{Class, Link, Lists};
+use crate::airhook::lru::{Class, Link, Listed, Lists};
 use crate::airhook::mux::blocks::Blocks;
 use crate::airhook::mux::learned::LearnedTrips;
+use crate::airhook::mux::locals::Locals;
 use crate::airhook::mux::room::Kept;
 use crate::airhook::mux::strangers::Answers;
 pub use crate::airhook::mux::traffic::Traffic;
@@ -67,9 +69,11 @@ pub struct Mux<C = Stream> {
     waiting_serial: u32,
     idle: Option<Timer>,
     /// Addresses of ours that peers see.
-    locals: Vec<IpAddr>,
+    locals: Locals,
     /// What is usual for all connections of this socket.
     usual: RoundTrip,
+    /// Calls to peers beside the first.
+    more_calls: MoreCalls,
     /// Calls that were lost with their session, or never went out.
     failed: Vec<(Key, CallError)>,
     reports: Reports,
@@ -84,13 +88,12 @@ struct Entry<C> {
     adopted: bool,
     /// Calls in a row that went unanswered.
     doubts: u8,
+    /// The list that it stands in, and where.
+    class: Class,
     link: Link,
     timer: Option<Timer>,
-    /// The address of ours that this peer sees, once asked for, by its place in the list of
-    /// them, counted from 1.
-    local: u8,
-    /// Calls that wait for an answer from this peer.
-    calls: Calls,
+    /// The first call that waits for an answer from this peer.
+    call: FirstCall,
     watch: Watch,
     connection: Connection,
     channel: C,
@@ -113,8 +116,9 @@ impl<C: Channel> Mux<C> {
             waiting: VecDeque::new(),
             waiting_serial: 0,
             idle: None,
-            locals: Vec::new(),
+            locals: Locals::default(),
             usual: RoundTrip::default(),
+            more_calls: MoreCalls::default(),
             failed: Vec::new(),
             reports: Reports::default(),
             traffic: Traffic::default(),
@@ -176,27 +180,6 @@ impl<C: Channel> Mux<C> {
         self.get(key).map_or(0, |entry| entry.channel.unconfirmed())
     }
 
-    /// The address of ours that this peer sees, by the route to it.
-    pub fn local(&mut self, key: Key, ctx: &Context<'_>) -> Option<IpAddr> {
-        let entry = self.entries.get_mut(key.index as usize)?;
-        if entry.generation != key.generation {
-            return None;
-        }
-        if let Some(place) = usize::from(entry.local).checked_sub(1) {
-            return self.locals.get(place).copied();
-        }
-        let local = ctx.routes.local_address(entry.addr.ip())?;
-        let place = self.locals.iter().position(|&known| known == local).unwrap_or(self.locals.len());
-        // A host with more addresses than that is asked again each time.
-        if let Ok(number) = u8::try_from(place + 1) {
-            entry.local = number;
-            if place == self.locals.len() {
-                self.locals.push(local);
-            }
-        }
-        Some(local)
-    }
-
     // -- input
 
     /// Counts a datagram that there is no room for.
@@ -244,7 +227,7 @@ impl<C: Channel> Mux<C> {
             self.traffic.dropped += 1;
         }
         let is_proven = entry.connection.is_proven();
-        if verdict == Verdict::Accepted || is_proven && entry.link.class == Class::Unproven {
+        if verdict == Verdict::Accepted || is_proven && entry.class == Class::Unproven {
             self.touch(ctx, key);
         }
         self.take_in(ctx, key, before, inbox)
@@ -392,6 +375,7 @@ impl<C: Channel> Mux<C> {
         self.by_addr.clear();
         self.lists = Lists::default();
         self.ready.clear();
+        self.more_calls.clear();
         self.waiting.clear();
         self.answers = Answers::default();
         self.blocks = Blocks::default();
@@ -446,8 +430,8 @@ impl<C: Channel> Mux<C> {
 
     /// The place of the connection to this address.
     fn place_of(&self, addr: &SocketAddr) -> Option<u32> {
-        let place = self.by_addr.get(addr)?;
-        (self.entries.get(place as usize)?.addr == *addr).then_some(place)
+        let is_there = |place| self.entries.get(place as usize).is_some_and(|entry| entry.addr == *addr);
+        self.by_addr.find(addr, is_there)
     }
 
     fn get(&self, key: Key) -> Option<&Entry<C>> {
@@ -461,14 +445,13 @@ impl<C: Channel> Mux<C> {
     /// A connection to `addr`, with which there is none; it is idle for now. None when that
     /// is not worth one of ours that nobody has answered yet.
     fn open(&mut self, ctx: &mut Context<'_>, addr: SocketAddr, class: Class) -> Option<Key> {
-        if self.by_addr.get(&addr).is_some() {
-            // Another address has its hash.
+        if !self.by_addr.has_room_for(&addr) {
             return None;
         }
         self.make_place(ctx, class)?;
         if self.entries.len() == self.entries.capacity() {
-            // By an eighth: half of the room would stand empty with a vector's own doubling.
-            self.entries.reserve_exact(4.max(self.entries.len() / 8));
+            // By a sixteenth: with a vector's own doubling, half of it may stand empty.
+            self.entries.reserve_exact(4.max(self.entries.len() / 16));
         }
         self.generation = self.generation.wrapping_add(1);
         let mut connection = Connection::new(class == Class::Opened, ctx.rng);
@@ -480,10 +463,10 @@ impl<C: Channel> Mux<C> {
             queued: false,
             adopted: false,
             doubts: 0,
-            link: Link::new(class, ctx.now),
+            class,
+            link: Link::new(ctx.now),
             timer: None,
-            local: 0,
-            calls: Calls::default(),
+            call: FirstCall::NONE,
             watch: Watch::default(),
             connection,
             channel: C::default(),
@@ -513,7 +496,7 @@ impl<C: Channel> Mux<C> {
         let Some(entry) = self.get_mut(key) else {
             return;
         };
-        let class = match entry.link.class {
+        let class = match entry.class {
             class if !entry.connection.is_proven() => class,
             _ if entry.connection.is_original() => Class::Lasting,
             _ => Class::Usual,
@@ -531,9 +514,9 @@ impl<C: Channel> Mux<C> {
         let after = Kept::of(&entry.channel);
         let restarted = entry.channel.take_restarted();
         if restarted {
-            let lost = std::mem::take(&mut entry.calls);
+            let lost = std::mem::replace(&mut entry.call, FirstCall::NONE);
             entry.connection.set_expecting(false, ctx);
-            self.failed.extend(lost.into_iter().map(|call| (call, CallError::Reset)));
+            self.fail_all(key.index, lost, &CallError::Reset);
         }
         self.kept.change(before, after);
         self.report(ctx, key, restarted);
@@ -561,9 +544,13 @@ impl<C: Channel> Mux<C> {
     }
 }
 
-impl<C> AsMut<Link> for Entry<C> {
-    fn as_mut(&mut self) -> &mut Link {
+impl<C> Listed for Entry<C> {
+    fn link(&mut self) -> &mut Link {
         &mut self.link
+    }
+
+    fn class(&mut self) -> &mut Class {
+        &mut self.class
     }
 }
 
@@ -574,11 +561,12 @@ mod tests {
     /// A network may have a hundred thousand of them in one process.
     #[test]
     fn a_connection_at_rest_is_small() {
-        assert!(size_of::<Connection>() <= 96, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 104, "{}", size_of::<Connection>());
         assert!(size_of::<Stream>() <= 24, "{}", size_of::<Stream>());
         let entry = size_of::<Entry<Stream>>();
-        // The table of addresses takes a byte beside each place, and has up to 16 places for 7.
-        let place = (size_of::<(u64, u32)>() + 1) * 16 / 7;
-        assert!(entry + place <= 256, "{entry} + {place}");
+        // Two tables, of addresses and of blocks, take a byte beside each place, and have up to 16
+        // places for 7.
+        let places = 2 * (size_of::<(u32, u32)>() + 1) * 16 / 7;
+        assert!(entry + places <= 256, "{entry} + {places}");
     }
 }

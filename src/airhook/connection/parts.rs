@@ -5,11 +5,37 @@ use super::{Candidate, Connection};
 use crate::airhook::flight::{Flight, Numbers};
 use crate::time::Time;
 
+/// A time at which something is due, or none, in 8 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(Time);
+
+impl Deadline {
+    /// The end of time, which no clock shows.
+    pub(super) const NONE: Deadline = Deadline(Time::from_micros(u64::MAX));
+
+    pub(super) fn get(self) -> Option<Time> {
+        (self.0 != Self::NONE.0).then_some(self.0)
+    }
+
+    /// Not after this.
+    pub(super) fn bring_forward(&mut self, at: Time) {
+        self.0 = self.0.min(at);
+    }
+
+    /// Whether it has come, and is none from now on.
+    pub(super) fn take_past(&mut self, now: Time) -> bool {
+        let is_past = self.get().is_some_and(|at| at <= now);
+        if is_past {
+            *self = Self::NONE;
+        }
+        is_past
+    }
+}
+
 /// What there is only while something is under way, or due.
 #[derive(Debug, Default)]
 pub(super) struct Busy {
     pub(super) flight: Option<Flight>,
-    pub(super) acknowledge_at: Option<Time>,
     pub(super) probe_at: Option<Time>,
     /// When what waits to be sent in turn may go.
     pub(super) send_at: Option<Time>,
@@ -42,7 +68,6 @@ pub(super) struct Trouble {
 impl Busy {
     fn is_over(&self) -> bool {
         self.flight.is_none()
-            && self.acknowledge_at.is_none()
             && self.probe_at.is_none()
             && self.send_at.is_none()
             && !self.probing

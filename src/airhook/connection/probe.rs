@@ -35,12 +35,13 @@ impl Connection {
             self.release(false, ctx, carrier);
         }
         let is_past = |at: &mut Time| *at <= ctx.now;
+        self.answer |= self.acknowledge_at.take_past(ctx.now);
         let mut goes_on = true;
-        if let Some(busy) = &mut self.busy {
-            self.answer |= busy.acknowledge_at.take_if(is_past).is_some();
-            if busy.probe_at.take_if(is_past).is_some() && self.is_due() {
-                goes_on = self.probe(ctx, carrier);
-            }
+        if let Some(busy) = &mut self.busy
+            && busy.probe_at.take_if(is_past).is_some()
+            && self.is_due()
+        {
+            goes_on = self.probe(ctx, carrier);
         }
         self.tidy();
         goes_on

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::early::{Early, Overtaken};
+use super::parts::Deadline;
 use super::{Candidate, Carrier, Connection, MAX_AHEAD, MAX_AHEAD_REFUSALS, random_session, usual_session};
 use crate::airhook::packet::{Messages, Packet};
 use crate::context::Context;
@@ -170,8 +171,9 @@ impl Connection {
         self.owed = None;
         self.news = false;
         self.unacknowledged = 0;
+        self.acknowledge_at = Deadline::NONE;
         if let Some(busy) = &mut self.busy {
-            (busy.say_again, busy.acknowledge_at) = (false, None);
+            busy.say_again = false;
             busy.flight.iter_mut().for_each(|flight| flight.forget_missed());
         }
         if let Some(trouble) = &mut self.trouble {

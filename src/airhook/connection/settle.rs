@@ -149,8 +149,7 @@ impl Connection {
     }
 
     fn answer_at(&mut self, at: Time) {
-        let acknowledge_at = &mut self.busy.get_or_insert_default().acknowledge_at;
-        *acknowledge_at = Some(acknowledge_at.map_or(at, |before| before.min(at)));
+        self.acknowledge_at.bring_forward(at);
     }
 
     /// Whether a message is reported missed that was confirmed before, or never sent.

@@ -1,5 +1,6 @@
 //! What goes out, and when.
 
+use super::parts::Deadline;
 use super::{Carrier, Connection, MAX_AHEAD, MAX_AHEAD_MESSAGES, MAX_BARE};
 use crate::airhook::packet::{MAX_MESSAGE, MAX_MESSAGES, MAX_PACKET, Messages, Packet};
 use crate::airhook::window::Window;
@@ -80,11 +81,13 @@ impl Connection {
         self.unacknowledged = 0;
         self.credit = self.credit.saturating_sub(u32::try_from(size).unwrap_or(u32::MAX));
         self.last_sent = ctx.now;
+        self.acknowledge_at = Deadline::NONE;
         let (missed, again_at) = (self.missed(), ctx.now + self.ack_delay(ctx));
         if let Some(busy) = &mut self.busy {
             busy.probing = false;
-            let again = std::mem::take(&mut busy.say_again) && missed > 0 && !self.original;
-            busy.acknowledge_at = again.then_some(again_at);
+            if std::mem::take(&mut busy.say_again) && missed > 0 && !self.original {
+                self.acknowledge_at.bring_forward(again_at);
+            }
             if messages > 0 {
                 busy.probe_at = None;
             }

@@ -1,63 +1,62 @@
 //! Calls that wait for answers over the connections.
 
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use super::Mux;
+use super::addresses::Hashed;
 use crate::airhook::channel::Channel;
 use crate::context::{Context, Key};
 use crate::error::CallError;
 
-/// No call.
-const NONE: Key = Key::new(u32::MAX, 0);
+/// The first call that waits for an answer from a peer, if one does; in 8 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FirstCall(Key);
 
-/// Calls that wait for an answer from one peer, in their order. Most often that is one.
-#[derive(Debug)]
-#[expect(clippy::box_collection)]
-pub(super) struct Calls {
-    first: Key,
-    more: Option<Box<Vec<Key>>>,
-}
+impl FirstCall {
+    pub(super) const NONE: FirstCall = FirstCall(Key::new(u32::MAX, 0));
 
-impl Default for Calls {
-    fn default() -> Self {
-        Calls { first: NONE, more: None }
+    fn of(call: Option<Key>) -> Self {
+        call.map_or(Self::NONE, FirstCall)
+    }
+
+    fn get(self) -> Option<Key> {
+        (self != Self::NONE).then_some(self.0)
     }
 }
 
-impl Calls {
-    fn is_empty(&self) -> bool {
-        self.first == NONE
+/// Calls to a peer beside the first, in their order, by the place of its connection: most often there are
+/// none, and a connection takes no room for them.
+#[derive(Debug, Default)]
+pub(super) struct MoreCalls(HashMap<u32, VecDeque<Key>, Hashed>);
+
+impl MoreCalls {
+    fn push(&mut self, place: u32, call: Key) {
+        self.0.entry(place).or_default().push_back(call);
     }
 
-    fn push(&mut self, call: Key) {
-        if self.is_empty() {
-            self.first = call;
-        } else {
-            self.more.get_or_insert_default().push(call);
+    /// The first of them, which is the connection's only one, or its first one, from now on.
+    fn pop(&mut self, place: u32) -> Option<Key> {
+        let calls = self.0.get_mut(&place)?;
+        let first = calls.pop_front();
+        if calls.is_empty() {
+            self.0.remove(&place);
+        }
+        first
+    }
+
+    fn remove(&mut self, place: u32, call: Key) {
+        if let Some(calls) = self.0.get_mut(&place) {
+            calls.retain(|&waiting| waiting != call);
+            if calls.is_empty() {
+                self.0.remove(&place);
+            }
         }
     }
 
-    fn remove(&mut self, call: Key) {
-        if let Some(more) = &mut self.more {
-            more.retain(|&waiting| waiting != call);
-        }
-        if self.first == call {
-            self.first = match &mut self.more {
-                Some(more) if !more.is_empty() => more.remove(0),
-                _ => NONE,
-            };
-        }
-        self.more.take_if(|more| more.is_empty());
-    }
-}
-
-impl IntoIterator for Calls {
-    type Item = Key;
-    type IntoIter = std::iter::Chain<std::option::IntoIter<Key>, std::vec::IntoIter<Key>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        let first = (!self.is_empty()).then_some(self.first);
-        first.into_iter().chain(self.more.map_or_else(Vec::new, |more| *more))
+    /// There are no connections any more.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -68,26 +67,47 @@ impl<C: Channel> Mux<C> {
     /// Whether a call to this address waits for its answer.
     pub fn is_expecting(&self, addr: &SocketAddr) -> bool {
         self.place_of(addr).is_some_and(|index| {
-            self.entries.get(index as usize).is_some_and(|entry| !entry.calls.is_empty())
+            self.entries.get(index as usize).is_some_and(|entry| entry.call.get().is_some())
         })
     }
 
     /// A call to this peer waits for its answer; it fails with the session.
     pub fn expect(&mut self, ctx: &mut Context<'_>, key: Key, call: Key) {
         if let Some(entry) = self.get_mut(key) {
-            entry.calls.push(call);
+            let is_first = entry.call.get().is_none();
+            if is_first {
+                entry.call = FirstCall(call);
+            }
             entry.connection.set_expecting(true, ctx);
+            if !is_first {
+                self.more_calls.push(key.index, call);
+            }
             self.arm(ctx, key);
         }
     }
 
     /// The call waits no longer.
     pub fn expect_no_more(&mut self, ctx: &mut Context<'_>, key: Key, call: Key) {
-        if let Some(entry) = self.get_mut(key) {
-            entry.calls.remove(call);
-            if entry.calls.is_empty() {
-                entry.connection.set_expecting(false, ctx);
-            }
+        let entry = self.entries.get_mut(key.index as usize);
+        let Some(entry) = entry.filter(|entry| entry.generation == key.generation) else {
+            return;
+        };
+        if entry.call != FirstCall(call) {
+            self.more_calls.remove(key.index, call);
+        } else {
+            entry.call = FirstCall::of(self.more_calls.pop(key.index));
+        }
+        if entry.call.get().is_none() {
+            entry.connection.set_expecting(false, ctx);
+        }
+    }
+
+    /// The calls that wait over this connection have failed, and this is why.
+    pub(super) fn fail_all(&mut self, place: u32, first: FirstCall, why: &CallError) {
+        let mut next = first.get();
+        while let Some(call) = next {
+            self.failed.push((call, why.clone()));
+            next = self.more_calls.pop(place);
         }
     }
 

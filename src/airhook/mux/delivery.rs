@@ -43,6 +43,9 @@ pub(super) struct Watch {
     /// Room was asked for: to be told of when no more than so many bytes are unconfirmed.
     wants_room: bool,
     room: u32,
+    /// The address of ours that this peer sees, once asked for, by its place in the list of
+    /// them, counted from 1.
+    pub(super) local: u8,
 }
 
 impl Reports {
