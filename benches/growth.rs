@@ -19,7 +19,7 @@
 //!   memory and in a file without the disk's own sync.
 //!
 //! All but the first are to be flat. What a processor's caches do not hold costs more, whoever needs it:
-//! `memory` is what it costs to look at one place in as much memory, at random, on this machine.
+//! `memory` is what it costs on this machine to look at one of as many places of 40 bytes, at random.
 //!
 //! Times are those for which the thread was running. Each part prints a table and then one line of JSON;
 //! `--plot` draws a picture of each, too: `benches/growth/*.svg`.

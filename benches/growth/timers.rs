@@ -24,7 +24,7 @@ pub fn timers() -> Growth {
         costs: vec![
             cost("armed and cancelled", "ns"),
             cost("fired and armed anew", "ns"),
-            cost("memory: a place in 40 bytes × so many", "ns"),
+            cost("memory: one place", "ns"),
         ],
         rows: [100, 1000, 10_000, 100_000, 1_000_000].map(|armed| (armed, measure(armed))).into(),
     }

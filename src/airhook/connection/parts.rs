@@ -120,3 +120,14 @@ impl Connection {
         self.trouble.take_if(|trouble| trouble.is_over());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_are_small() {
+        assert!(size_of::<Busy>() <= 176, "{}", size_of::<Busy>());
+        assert!(size_of::<Trouble>() <= 112, "{}", size_of::<Trouble>());
+    }
+}
