@@ -1,132 +1,21 @@
-//! Two ends of an Airhook connection in memory, without a network between them.
+//! Two ends of an Airhook connection in memory, without a network between them: time and
+//! allocations of each.
 //!
 //! `cargo bench --bench airhook`
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+#[path = "../tests/support/pair.rs"]
+mod pair;
 
 use divan::counter::{BytesCount, ItemsCount};
-use divan::{Bencher, black_box};
-use khashmir::Config;
-use khashmir::airhook::mux::Mux;
+use divan::{AllocProfiler, Bencher, black_box};
 use khashmir::airhook::packet::Packet;
-use khashmir::context::{Alarm, Context, Due, Key, Routes};
-use khashmir::random::{Random, seed_from_number, seeded};
-use khashmir::time::{Time, UnixTime};
-use khashmir::wheel::Wheel;
+use pair::{Pair, with};
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
 fn main() {
     divan::main();
-}
-
-struct NoRoutes;
-
-impl Routes for NoRoutes {
-    fn local_address(&self, _: IpAddr) -> Option<IpAddr> {
-        None
-    }
-}
-
-struct End {
-    mux: Mux,
-    config: Config,
-    rng: Random,
-    wheel: Wheel<Alarm>,
-    buffer: Vec<u8>,
-    inbox: Vec<u8>,
-    /// Answers so many bytes with one byte.
-    serves: Option<usize>,
-    received: usize,
-}
-
-fn with<R>(end: &mut End, now: Time, f: impl FnOnce(&mut Mux, &mut Context<'_>, &mut Vec<u8>) -> R) -> R {
-    let mut ctx = Context {
-        now,
-        unix: UnixTime(0),
-        config: &end.config,
-        rng: &mut end.rng,
-        wheel: &mut end.wheel,
-        node: Key::new(0, 0),
-        routes: &NoRoutes,
-        buffer: &mut end.buffer,
-    };
-    f(&mut end.mux, &mut ctx, &mut end.inbox)
-}
-
-struct Pair {
-    ends: [End; 2],
-    now: Time,
-    buf: Vec<u8>,
-    packets: usize,
-}
-
-const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4000);
-
-impl Pair {
-    fn new() -> Self {
-        let ends = [0, 1].map(|number| {
-            let mut rng = seeded(seed_from_number(number));
-            let mux = Mux::new(&mut rng);
-            let (config, wheel, inbox) = (Config::default(), Wheel::new(), Vec::new());
-            End { mux, config, rng, wheel, buffer: Vec::new(), inbox, serves: None, received: 0 }
-        });
-        Pair { ends, now: Time::ZERO, buf: Vec::new(), packets: 0 }
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        with(&mut self.ends[0], self.now, |mux, ctx, _| {
-            let key = mux.connect(ctx, ADDRESS);
-            mux.send(ctx, key, bytes, None).expect("room");
-        });
-    }
-
-    /// Exchanges packets, letting time pass only when there are none, until `done`.
-    fn run(&mut self, done: impl Fn(&[End; 2]) -> bool) {
-        while !done(&self.ends) {
-            let mut any = false;
-            for from in 0..2 {
-                let (a, b) = self.ends.split_at_mut(1);
-                let (end, other) = if from == 0 { (&mut a[0], &mut b[0]) } else { (&mut b[0], &mut a[0]) };
-                let buf = &mut self.buf;
-                if with(end, self.now, |mux, ctx, _| mux.poll_transmit(ctx, buf)).is_none() {
-                    continue;
-                }
-                any = true;
-                self.packets += 1;
-                let serves = other.serves;
-                other.received += with(other, self.now, |mux, ctx, inbox| {
-                    let Some(key) = mux.receive(ctx, ADDRESS, buf, inbox) else { return 0 };
-                    let used = inbox.len();
-                    inbox.clear();
-                    mux.keep(ctx, key, inbox, 0);
-                    if serves == Some(used) {
-                        mux.send(ctx, key, &[1], None).expect("room");
-                    }
-                    used
-                });
-            }
-            if !any {
-                let next = self.ends.iter().filter_map(|end| end.wheel.next_deadline()).min();
-                self.now = next.expect("something is due").max(self.now);
-                for end in &mut self.ends {
-                    while let Some(alarm) = end.wheel.expire(self.now) {
-                        end.received += with(end, self.now, |mux, ctx, inbox| {
-                            let Due::Connection(key) = alarm.due else {
-                                mux.handle_idle(ctx);
-                                return 0;
-                            };
-                            let came = mux.handle_timeout(ctx, key, inbox);
-                            let used = inbox.len();
-                            inbox.clear();
-                            came.map_or(0, |key| {
-                                mux.keep(ctx, key, inbox, 0);
-                                used
-                            })
-                        });
-                    }
-                }
-            }
-        }
-    }
 }
 
 const STREAM: usize = 64 * 1024;

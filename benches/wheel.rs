@@ -1,12 +1,17 @@
-//! What a timer costs, with a few armed and with very many.
+//! What a timer costs, with a few armed and with very many, in time and allocations.
+//!
+//! `cargo bench --bench wheel`
 
 use std::time::Duration;
 
-use divan::{Bencher, black_box};
+use divan::{AllocProfiler, Bencher, black_box};
 use khashmir::random::{Random, seed_from_number, seeded};
 use khashmir::time::Time;
 use khashmir::wheel::{Timer, Wheel};
 use rand::RngExt;
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
 fn main() {
     divan::main();

@@ -180,7 +180,9 @@ fn text(svg: &mut String, at: (f64, f64), anchor: &str, more: &str, text: &str) 
 }
 
 fn number(number: f64) -> String {
-    if number >= 10_000.0 && number % 1000.0 == 0.0 {
+    if number >= 1e6 && number % 1e6 == 0.0 {
+        format!("{},000,000", number / 1e6)
+    } else if number >= 10_000.0 && number % 1000.0 == 0.0 {
         format!("{},000", number / 1000.0)
     } else if number.fract().abs() < 1e-9 {
         format!("{number:.0}")

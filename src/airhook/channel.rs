@@ -105,12 +105,15 @@ impl Settled {
         self.0.get_or_insert_default().push_back((ticket, fate));
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// The one that was settled first.
     pub fn pop(&mut self) -> Option<(u64, Fate)> {
         let settled = self.0.as_mut()?.pop_front();
-        if settled.is_none() {
-            self.0 = None;
-        }
+        self.0.take_if(|settled| settled.is_empty());
         settled
     }
 }

@@ -24,6 +24,7 @@
 //! after restarts.
 
 mod early;
+mod parts;
 mod probe;
 mod sessions;
 mod settle;
@@ -33,8 +34,8 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use self::early::{Early, Overtaken};
-use crate::airhook::flight::{Fate, Flight, Numbers, Token};
+use self::parts::{Busy, Deadline, Trouble};
+use crate::airhook::flight::{Fate, Numbers, Token};
 use crate::airhook::packet::Packet;
 use crate::airhook::round_trip::RoundTrip;
 use crate::airhook::window::Window;
@@ -126,7 +127,7 @@ struct Candidate {
     challenge: bool,
 }
 
-/// One end of a connection. About 240 bytes when nothing is in flight.
+/// One end of a connection: 104 bytes when nothing is in flight, and its network has done it no harm.
 #[derive(Debug)]
 pub struct Connection {
     ours: u32,
@@ -140,11 +141,6 @@ pub struct Connection {
     newest: u16,
     /// The first of our packets that acknowledged the newest thing that asked for it.
     owed: Option<u16>,
-    /// The first of our packets after the other side could take messages: it bore the
-    /// other side's session. Messages sent before that are settled by nothing older.
-    early_until: Option<u16>,
-    /// How many messages those are.
-    early: u8,
     next_message: u8,
     expected: u8,
     /// Messages taken since our last packet.
@@ -179,8 +175,6 @@ pub struct Connection {
     expecting: bool,
     /// A packet is to go out at once, even a bare one.
     answer: bool,
-    /// What goes out next asks whether the other side is there, whatever the window says.
-    probing: bool,
     /// Large packets do not get through: ours are small.
     narrow: bool,
     /// A large one has got through.
@@ -191,10 +185,8 @@ pub struct Connection {
     proof_due: bool,
     /// Something came that our next packet is the first to acknowledge.
     news: bool,
-    /// What our next packet reports missing goes out once more.
-    say_again: bool,
     /// Bytes that may yet be sent to an unproven sender.
-    credit: usize,
+    credit: u32,
     round_trip: RoundTrip,
     /// How long an answer may take while nothing is measured, in microseconds; 0: as in the
     /// settings.
@@ -202,22 +194,11 @@ pub struct Connection {
     /// Messages wait until the other side has proven itself.
     held: bool,
     last_sent: Time,
-    /// When the other side was last heard, or its silence began to count.
-    heard: Time,
-    acknowledge_at: Option<Time>,
-    probe_at: Option<Time>,
-    /// When what waits to be sent in turn may go.
-    send_at: Option<Time>,
-    /// When packets that came early have waited for long enough.
-    release_at: Option<Time>,
-    flight: Option<Box<Flight>>,
+    acknowledge_at: Deadline,
+    busy: Option<Box<Busy>>,
     /// The congestion window, if it is not the usual one of a connection that sends little.
     window: Option<Box<Window>>,
-    early_packets: Option<Box<Early>>,
-    overtaken: Overtaken,
-    /// Of the messages that are settled: those that were lost.
-    lost: Numbers,
-    candidate: Option<Box<Candidate>>,
+    trouble: Option<Box<Trouble>>,
 }
 
 fn random_session(rng: &mut Random) -> u32 {
@@ -247,8 +228,6 @@ impl Connection {
             observed: u16::MAX,
             newest: 0,
             owed: None,
-            early_until: None,
-            early: 0,
             next_message: 0,
             expected: 0,
             unacknowledged: 0,
@@ -267,29 +246,20 @@ impl Connection {
             numbers_omitted: false,
             expecting: false,
             answer: false,
-            probing: false,
             narrow: false,
             wide: false,
             large_lost: 0,
             news: false,
-            say_again: false,
             proof_due: false,
             credit: 0,
             round_trip: RoundTrip::default(),
             usual: 0,
             held: false,
             last_sent: Time::ZERO,
-            heard: Time::ZERO,
-            acknowledge_at: None,
-            probe_at: None,
-            send_at: None,
-            release_at: None,
-            flight: None,
+            acknowledge_at: Deadline::NONE,
+            busy: None,
             window: None,
-            early_packets: None,
-            overtaken: Overtaken::default(),
-            lost: Numbers::default(),
-            candidate: None,
+            trouble: None,
         }
     }
 
@@ -326,7 +296,7 @@ impl Connection {
     #[doc(hidden)]
     pub fn replay_sent(&mut self, session: u32, sequence: u16) {
         self.ours = session;
-        self.lost = Numbers::ALL;
+        self.trouble.get_or_insert_default().lost = Numbers::ALL;
         self.next_sequence = sequence.wrapping_add(1);
     }
 
@@ -355,12 +325,12 @@ impl Connection {
 
     /// How many messages are sent and not settled.
     pub fn unsettled(&self) -> usize {
-        self.flight.as_ref().map_or(0, |flight| flight.unsettled())
+        self.flight().map_or(0, |flight| flight.unsettled())
     }
 
     /// How many misses are to be reported.
     fn missed(&self) -> usize {
-        self.flight.as_ref().map_or(0, |flight| flight.missed().len())
+        self.flight().map_or(0, |flight| flight.missed().len())
     }
 
     /// Says whether a call waits for its answer. A Python peer of 2003 repeats
@@ -368,11 +338,14 @@ impl Connection {
     pub fn set_expecting(&mut self, expecting: bool, ctx: &Context<'_>) {
         self.expecting = expecting;
         self.arm_probe_after(false, ctx);
+        self.tidy();
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
     pub fn deadline(&self) -> Option<Time> {
-        [self.acknowledge_at, self.probe_at, self.send_at, self.release_at].into_iter().flatten().min()
+        let busy = self.busy.as_ref().map(|busy| [busy.probe_at, busy.send_at]);
+        let release_at = self.trouble.as_ref().and_then(|trouble| trouble.release_at);
+        busy.into_iter().flatten().chain([self.acknowledge_at.get(), release_at]).flatten().min()
     }
 
     // -- input
@@ -386,7 +359,8 @@ impl Connection {
         carrier: &mut impl Carrier,
     ) -> Verdict {
         if !self.proven {
-            self.credit = (self.credit + AMPLIFICATION * datagram.len()).min(MAX_CREDIT);
+            let credit = self.credit as usize + AMPLIFICATION * datagram.len();
+            self.credit = credit.min(MAX_CREDIT) as u32;
         }
         if !self.proven && self.ahead() >= MAX_AHEAD_MESSAGES {
             // So many answers that nobody agreed to: with numbers used up there would be no other.
@@ -457,21 +431,23 @@ impl Connection {
             self.answer = true;
             return Verdict::Foreign;
         }
-        if let (Some(observed), Some(flight)) = (observed, &mut self.flight) {
+        if let (Some(observed), Some(busy)) = (observed, &mut self.busy)
+            && let Some(flight) = &mut busy.flight
+        {
             // First, for what was missed before makes room for what is now.
             flight.missed_seen(observed);
         }
-        if gap > 0 && !self.flight.get_or_insert_default().miss(self.expected, gap) {
+        let expected = self.expected;
+        if gap > 0 && !self.make_flight().miss(expected, gap) {
             return Verdict::Invalid;
         }
         self.original |= is_original(packet);
         self.numbers_omitted |= packet.next.is_none() && packet.messages.count() > 0;
         if !self.fresh {
-            self.overtaken.step(ahead);
+            self.step_over(ahead);
         }
         self.fresh = false;
         self.newest = packet.sequence;
-        self.heard = ctx.now;
         self.bears_both = shows_us && packet.session == self.theirs;
         if shows_us && !self.proven {
             self.prove(packet, ctx);
@@ -488,12 +464,14 @@ impl Connection {
         // A repetition asks nothing that its original did not ask: a network that brings everything
         // twice would keep both ends talking.
         self.schedule_acknowledgement(messages, gap, progress || repeats, ctx);
-        if self.flight.as_ref().is_some_and(|flight| flight.is_empty()) {
-            self.flight = None;
+        if let Some(busy) = &mut self.busy
+            && busy.flight.take_if(|flight| flight.is_empty()).is_some()
+        {
             self.window.take_if(|window| window.is_usual());
         }
         self.end_silence(carrier);
         self.arm_probe_after(progress || messages > 0, ctx);
+        self.tidy();
         if repeats { Verdict::Stale } else { Verdict::Accepted }
     }
 }

@@ -64,7 +64,7 @@ pub struct Seen {
 }
 
 /// A set of message numbers.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbers([u64; 4]);
 
 impl Numbers {

@@ -30,8 +30,6 @@ impl Class {
 /// A connection's place in the list of its class.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
-    /// The class, and so the list.
-    pub class: Class,
     /// When the connection was last used.
     pub active: Time,
     prev: u32,
@@ -40,14 +38,22 @@ pub struct Link {
 
 impl Link {
     /// In no list yet.
-    pub fn new(class: Class, active: Time) -> Self {
-        Link { class, active, prev: NONE, next: NONE }
+    pub fn new(active: Time) -> Self {
+        Link { active, prev: NONE, next: NONE }
     }
 
     /// Whether none of its list was used since.
     pub fn is_last(&self) -> bool {
         self.next == NONE
     }
+}
+
+/// What stands in one of the lists.
+pub trait Listed {
+    /// Its place there.
+    fn link(&mut self) -> &mut Link;
+    /// The class, and so the list.
+    fn class(&mut self) -> &mut Class;
 }
 
 /// The ends and lengths of the lists.
@@ -80,7 +86,7 @@ impl Lists {
     }
 
     /// Puts an entry, which is in no list, at the end of the list of `class`.
-    pub fn push<T: AsMut<Link>>(&mut self, entries: &mut Slab<T>, index: u32, class: Class) {
+    pub fn push<T: Listed>(&mut self, entries: &mut Slab<T>, index: u32, class: Class) {
         let list = &mut self.0[class as usize];
         let last = std::mem::replace(&mut list.last, index);
         list.length += 1;
@@ -88,16 +94,19 @@ impl Lists {
             Some(before) => before.next = index,
             None => list.first = index,
         }
-        if let Some(entry) = link(entries, index) {
-            (entry.class, entry.prev, entry.next) = (class, last, NONE);
+        if let Some(entry) = entries.get_mut(index as usize) {
+            *entry.class() = class;
+            (entry.link().prev, entry.link().next) = (last, NONE);
         }
     }
 
     /// Takes an entry out of the list of its class.
-    pub fn unlink<T: AsMut<Link>>(&mut self, entries: &mut Slab<T>, index: u32) {
-        let Some(&mut Link { class, prev, next, .. }) = link(entries, index) else {
+    pub fn unlink<T: Listed>(&mut self, entries: &mut Slab<T>, index: u32) {
+        let Some(entry) = entries.get_mut(index as usize) else {
             return;
         };
+        let class = *entry.class();
+        let Link { prev, next, .. } = *entry.link();
         let list = &mut self.0[class as usize];
         list.length -= 1;
         match link(entries, prev) {
@@ -111,6 +120,6 @@ impl Lists {
     }
 }
 
-fn link<T: AsMut<Link>>(entries: &mut Slab<T>, index: u32) -> Option<&mut Link> {
-    entries.get_mut(index as usize).map(AsMut::as_mut)
+fn link<T: Listed>(entries: &mut Slab<T>, index: u32) -> Option<&mut Link> {
+    entries.get_mut(index as usize).map(Listed::link)
 }

@@ -6,30 +6,33 @@
 //! without keeping anything where possible. To make room, the connection that was idle
 //! longest goes, those to unproven senders first.
 
+mod addresses;
 mod blocks;
 mod calls;
 mod delivery;
 mod learned;
+mod locals;
 mod patience;
 mod room;
 mod strangers;
 mod traffic;
 
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use rand::Rng;
 use slab::Slab;
 
+use self::addresses::{Addresses, Keyed};
+use self::calls::{FirstCall, MoreCalls};
 pub use self::delivery::Change;
 use self::delivery::{Reports, Watch};
 use crate::airhook::channel::Channel;
 use crate::airhook::connection::{Connection, Verdict};
-use crate::airhook::lru::{Class, Link, Lists};
+use crate::airhook::lru::{Class, Link, Listed, Lists};
 use crate::airhook::mux::blocks::Blocks;
 use crate::airhook::mux::learned::LearnedTrips;
+use crate::airhook::mux::locals::Locals;
 use crate::airhook::mux::room::Kept;
 use crate::airhook::mux::strangers::Answers;
 pub use crate::airhook::mux::traffic::Traffic;
@@ -48,7 +51,7 @@ const SHORT: usize = 2048;
 /// All the connections of one socket.
 pub struct Mux<C = Stream> {
     entries: Slab<Entry<C>>,
-    by_addr: HashMap<SocketAddr, u32, Keyed>,
+    by_addr: Addresses,
     lists: Lists,
     /// Connections that may have something to send.
     ready: VecDeque<Key>,
@@ -65,8 +68,12 @@ pub struct Mux<C = Stream> {
     waiting: VecDeque<(Key, u32)>,
     waiting_serial: u32,
     idle: Option<Timer>,
+    /// Addresses of ours that peers see.
+    locals: Locals,
     /// What is usual for all connections of this socket.
     usual: RoundTrip,
+    /// Calls to peers beside the first.
+    more_calls: MoreCalls,
     /// Calls that were lost with their session, or never went out.
     failed: Vec<(Key, CallError)>,
     reports: Reports,
@@ -81,29 +88,15 @@ struct Entry<C> {
     adopted: bool,
     /// Calls in a row that went unanswered.
     doubts: u8,
+    /// The list that it stands in, and where.
+    class: Class,
     link: Link,
     timer: Option<Timer>,
-    /// The address of ours that this peer sees, once asked for.
-    local: Option<IpAddr>,
-    /// Calls that wait for an answer from this peer.
-    calls: Vec<Key>,
+    /// The first call that waits for an answer from this peer.
+    call: FirstCall,
     watch: Watch,
     connection: Connection,
     channel: C,
-}
-
-/// A keyed hash, so that nobody can choose addresses that collide.
-#[derive(Clone, Debug)]
-struct Keyed(u64);
-
-impl BuildHasher for Keyed {
-    type Hasher = DefaultHasher;
-
-    fn build_hasher(&self) -> DefaultHasher {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.0);
-        hasher
-    }
 }
 
 impl<C: Channel> Mux<C> {
@@ -111,7 +104,7 @@ impl<C: Channel> Mux<C> {
     pub fn new(rng: &mut impl Rng) -> Self {
         Mux {
             entries: Slab::new(),
-            by_addr: HashMap::with_hasher(Keyed(rng.next_u64())),
+            by_addr: Addresses::new(rng.next_u64()),
             lists: Lists::default(),
             ready: VecDeque::new(),
             generation: 0,
@@ -123,7 +116,9 @@ impl<C: Channel> Mux<C> {
             waiting: VecDeque::new(),
             waiting_serial: 0,
             idle: None,
+            locals: Locals::default(),
             usual: RoundTrip::default(),
+            more_calls: MoreCalls::default(),
             failed: Vec::new(),
             reports: Reports::default(),
             traffic: Traffic::default(),
@@ -167,7 +162,7 @@ impl<C: Channel> Mux<C> {
 
     /// Whether there is a connection to this address.
     pub fn is_known(&self, addr: &SocketAddr) -> bool {
-        self.by_addr.contains_key(addr)
+        self.place_of(addr).is_some()
     }
 
     /// Whether the peer has shown that it receives what we send.
@@ -183,15 +178,6 @@ impl<C: Channel> Mux<C> {
     /// How many bytes for this peer are queued, or sent and not confirmed.
     pub fn unconfirmed(&self, key: Key) -> usize {
         self.get(key).map_or(0, |entry| entry.channel.unconfirmed())
-    }
-
-    /// The address of ours that this peer sees, by the route to it.
-    pub fn local(&mut self, key: Key, ctx: &Context<'_>) -> Option<IpAddr> {
-        let entry = self.get_mut(key)?;
-        if entry.local.is_none() {
-            entry.local = ctx.routes.local_address(entry.addr.ip());
-        }
-        entry.local
     }
 
     // -- input
@@ -220,8 +206,8 @@ impl<C: Channel> Mux<C> {
             self.traffic.dropped += 1;
             return None;
         };
-        let key = match self.by_addr.get(&from) {
-            Some(&index) => self.key(index),
+        let key = match self.place_of(&from) {
+            Some(index) => self.key(index),
             None => self.meet(ctx, from, &packet)?,
         };
         let index = key.index as usize;
@@ -241,7 +227,7 @@ impl<C: Channel> Mux<C> {
             self.traffic.dropped += 1;
         }
         let is_proven = entry.connection.is_proven();
-        if verdict == Verdict::Accepted || is_proven && entry.link.class == Class::Unproven {
+        if verdict == Verdict::Accepted || is_proven && entry.class == Class::Unproven {
             self.touch(ctx, key);
         }
         self.take_in(ctx, key, before, inbox)
@@ -324,8 +310,8 @@ impl<C: Channel> Mux<C> {
     /// A key of no connection, over which nothing can be sent, when there are four times
     /// [`Config::max_per_block`](crate::Config::max_per_block) to that block of addresses.
     pub fn connect(&mut self, ctx: &mut Context<'_>, addr: SocketAddr) -> Key {
-        let opened = match self.by_addr.get(&addr) {
-            Some(&index) => return self.key(index),
+        let opened = match self.place_of(&addr) {
+            Some(index) => return self.key(index),
             None if self.blocks.has_room_for_own(&addr, ctx.config) => self.reach(ctx, addr),
             None => None,
         };
@@ -389,6 +375,7 @@ impl<C: Channel> Mux<C> {
         self.by_addr.clear();
         self.lists = Lists::default();
         self.ready.clear();
+        self.more_calls.clear();
         self.waiting.clear();
         self.answers = Answers::default();
         self.blocks = Blocks::default();
@@ -441,6 +428,12 @@ impl<C: Channel> Mux<C> {
         Key { index, generation }
     }
 
+    /// The place of the connection to this address.
+    fn place_of(&self, addr: &SocketAddr) -> Option<u32> {
+        let is_there = |place| self.entries.get(place as usize).is_some_and(|entry| entry.addr == *addr);
+        self.by_addr.find(addr, is_there)
+    }
+
     fn get(&self, key: Key) -> Option<&Entry<C>> {
         self.entries.get(key.index as usize).filter(|entry| entry.generation == key.generation)
     }
@@ -452,7 +445,14 @@ impl<C: Channel> Mux<C> {
     /// A connection to `addr`, with which there is none; it is idle for now. None when that
     /// is not worth one of ours that nobody has answered yet.
     fn open(&mut self, ctx: &mut Context<'_>, addr: SocketAddr, class: Class) -> Option<Key> {
+        if !self.by_addr.has_room_for(&addr) {
+            return None;
+        }
         self.make_place(ctx, class)?;
+        if self.entries.len() == self.entries.capacity() {
+            // By a sixteenth: with a vector's own doubling, half of it may stand empty.
+            self.entries.reserve_exact(4.max(self.entries.len() / 16));
+        }
         self.generation = self.generation.wrapping_add(1);
         let mut connection = Connection::new(class == Class::Opened, ctx.rng);
         let learned = self.learned.patience(self.by_addr.hasher(), &addr, ctx.now);
@@ -463,17 +463,17 @@ impl<C: Channel> Mux<C> {
             queued: false,
             adopted: false,
             doubts: 0,
-            link: Link::new(class, ctx.now),
+            class,
+            link: Link::new(ctx.now),
             timer: None,
-            local: None,
-            calls: Vec::new(),
+            call: FirstCall::NONE,
             watch: Watch::default(),
             connection,
             channel: C::default(),
         });
         // At most a million connections are allowed, so an index fits.
         let key = Key { index: index as u32, generation: self.generation };
-        self.by_addr.insert(addr, key.index);
+        self.by_addr.insert(&addr, key.index);
         self.lists.push(&mut self.entries, key.index, class);
         self.count_in_block(ctx, &addr);
         self.arm_idle(ctx);
@@ -496,13 +496,13 @@ impl<C: Channel> Mux<C> {
         let Some(entry) = self.get_mut(key) else {
             return;
         };
-        let class = match entry.link.class {
+        let class = match entry.class {
             class if !entry.connection.is_proven() => class,
             _ if entry.connection.is_original() => Class::Lasting,
             _ => Class::Usual,
         };
         entry.link.active = ctx.now;
-        if entry.link.is_last() && entry.link.class == class {
+        if entry.link.is_last() && entry.class == class {
             return;
         }
         self.lists.unlink(&mut self.entries, key.index);
@@ -517,9 +517,9 @@ impl<C: Channel> Mux<C> {
         let after = Kept::of(&entry.channel);
         let restarted = entry.channel.take_restarted();
         if restarted {
-            let lost = std::mem::take(&mut entry.calls);
+            let lost = std::mem::replace(&mut entry.call, FirstCall::NONE);
             entry.connection.set_expecting(false, ctx);
-            self.failed.extend(lost.into_iter().map(|call| (call, CallError::Reset)));
+            self.fail_all(key.index, lost, &CallError::Reset);
         }
         self.kept.change(before, after);
         self.report(ctx, key, restarted);
@@ -547,8 +547,29 @@ impl<C: Channel> Mux<C> {
     }
 }
 
-impl<C> AsMut<Link> for Entry<C> {
-    fn as_mut(&mut self) -> &mut Link {
+impl<C> Listed for Entry<C> {
+    fn link(&mut self) -> &mut Link {
         &mut self.link
+    }
+
+    fn class(&mut self) -> &mut Class {
+        &mut self.class
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A network may have a hundred thousand of them in one process.
+    #[test]
+    fn a_connection_at_rest_is_small() {
+        assert!(size_of::<Connection>() <= 104, "{}", size_of::<Connection>());
+        assert!(size_of::<Stream>() <= 24, "{}", size_of::<Stream>());
+        let entry = size_of::<Entry<Stream>>();
+        // Two tables, of addresses and of blocks, take a byte beside each place, and have up to 16
+        // places for 7.
+        let places = 2 * (size_of::<(u32, u32)>() + 1) * 16 / 7;
+        assert!(entry + places <= 256, "{entry} + {places}");
     }
 }

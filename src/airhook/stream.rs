@@ -48,7 +48,6 @@ pub struct Stream {
     restarted: bool,
     /// The other side does what it must not.
     broken: bool,
-    settled: Settled,
 }
 
 /// What is to be sent, or has been and is not confirmed.
@@ -65,6 +64,8 @@ struct Outgoing {
     lost: VecDeque<u16>,
     /// Where what each ticket stands for ends, counted as `dropped` is.
     tickets: VecDeque<(u32, u64)>,
+    /// Those that nobody has asked for yet.
+    settled: Settled,
 }
 
 /// What has arrived and could not be used yet.
@@ -116,10 +117,10 @@ impl Channel for Stream {
     }
 
     fn write(&mut self, bytes: &[u8], ticket: Option<u64>) {
-        if bytes.is_empty() && self.outgoing.is_none() {
+        if bytes.is_empty() && self.unconfirmed() == 0 {
             // All before them have been confirmed.
             if let Some(ticket) = ticket {
-                self.settled.push(ticket, Fate::Confirmed);
+                self.outgoing.get_or_insert_default().settled.push(ticket, Fate::Confirmed);
             }
             return;
         }
@@ -131,7 +132,12 @@ impl Channel for Stream {
     }
 
     fn poll_fate(&mut self) -> Option<(u64, Fate)> {
-        self.settled.pop()
+        let outgoing = self.outgoing.as_mut()?;
+        let settled = outgoing.settled.pop();
+        if outgoing.bytes.is_empty() && outgoing.settled.is_empty() {
+            self.outgoing = None;
+        }
+        settled
     }
 
     fn buffered(&self) -> usize {
@@ -282,10 +288,11 @@ impl Carrier for Port<'_> {
             && outgoing.dropped.wrapping_sub(end) < 1 << 31
         {
             outgoing.tickets.pop_front();
-            stream.settled.push(ticket, Fate::Confirmed);
+            outgoing.settled.push(ticket, Fate::Confirmed);
         }
         if outgoing.bytes.is_empty() {
-            stream.outgoing = None;
+            let settled = std::mem::take(&mut outgoing.settled);
+            stream.outgoing = Outgoing::of_settled(settled);
         }
     }
 
@@ -346,14 +353,21 @@ impl Carrier for Port<'_> {
     fn restart_outgoing(&mut self) {
         let stream = &mut *self.stream;
         stream.next_out = 0;
-        for (_, ticket) in stream.outgoing.take().into_iter().flat_map(|outgoing| outgoing.tickets) {
-            stream.settled.push(ticket, Fate::Lost);
+        if let Some(outgoing) = stream.outgoing.take() {
+            let mut settled = outgoing.settled;
+            outgoing.tickets.into_iter().for_each(|(_, ticket)| settled.push(ticket, Fate::Lost));
+            stream.outgoing = Outgoing::of_settled(settled);
         }
         stream.restarted = true;
     }
 }
 
 impl Outgoing {
+    /// Nothing but tickets that nobody has asked for yet; `None` if there is none.
+    fn of_settled(settled: Settled) -> Option<Box<Self>> {
+        (!settled.is_empty()).then(|| Box::new(Outgoing { settled, ..Outgoing::default() }))
+    }
+
     fn emit(&self, number: u16, segment: Segment, packet: &mut Vec<u8>) {
         packet.extend_from_slice(&number.to_be_bytes());
         let start = segment.start.wrapping_sub(self.dropped) as usize;

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::parts::Trouble;
 use super::{Carrier, Connection, Verdict};
 use crate::airhook::packet::Packet;
 use crate::context::Context;
@@ -38,6 +39,10 @@ struct Held {
 }
 
 impl Early {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// When the one that has waited longest came.
     fn oldest(&self) -> Option<Time> {
         self.0.iter().map(|held| held.came).min()
@@ -45,7 +50,7 @@ impl Early {
 }
 
 /// What a connection has seen of packets that overtake each other.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Overtaken {
     /// How late they come, in microseconds, of late.
     late: u32,
@@ -83,14 +88,30 @@ impl Connection {
     /// How long a packet waits for those before it.
     fn hold_time(&self, ctx: &Context<'_>) -> Duration {
         let trip = self.round_trip.smoothed().unwrap_or(ctx.config.initial_probe / 4);
-        let late = Duration::from_micros(u64::from(self.overtaken.late)) * TIMES;
+        let late = self.trouble.as_ref().map_or(0, |trouble| trouble.overtaken.late);
+        let late = Duration::from_micros(u64::from(late)) * TIMES;
         late.max(trip / SHORTEST_SHARE).min(trip / 2).min(LONGEST)
+    }
+
+    /// The next accepted packet is `ahead` of the newest before it.
+    pub(super) fn step_over(&mut self, ahead: u16) {
+        if ahead > 1 {
+            self.trouble.get_or_insert_default();
+        }
+        if let Some(trouble) = &mut self.trouble {
+            trouble.overtaken.step(ahead);
+        }
+    }
+
+    /// When the packet that has waited longest came.
+    fn oldest_early(&self) -> Option<Time> {
+        self.trouble.as_ref()?.early_packets.oldest()
     }
 
     /// Keeps a packet that came ahead of its turn; false if it is to be taken at once.
     pub(super) fn hold_early(&mut self, sequence: u16, datagram: &[u8], ctx: &Context<'_>) -> bool {
         let newest = self.newest;
-        let early = &mut self.early_packets.get_or_insert_default().0;
+        let early = &mut self.trouble.get_or_insert_default().early_packets.0;
         let ahead = |sequence: u16| sequence.wrapping_sub(newest);
         let Err(place) = early.binary_search_by_key(&ahead(sequence), |held| ahead(held.sequence)) else {
             // It has come twice.
@@ -107,28 +128,28 @@ impl Connection {
     /// Packets have been taken up to the newest: takes those that were waiting for them, and
     /// those that have waited for long enough. `arrived`: the newest has just come.
     pub(super) fn release(&mut self, arrived: bool, ctx: &mut Context<'_>, carrier: &mut impl Carrier) {
-        let Some(oldest) = self.early_packets.as_ref().and_then(|early| early.oldest()) else {
+        let Some(oldest) = self.oldest_early() else {
             return;
         };
-        if arrived {
-            self.overtaken.note(ctx.now.since(oldest));
+        if arrived && let Some(trouble) = &mut self.trouble {
+            trouble.overtaken.note(ctx.now.since(oldest));
         }
-        while let Some(early) = &mut self.early_packets {
-            let Some(first) = early.0.first() else {
-                self.early_packets = None;
+        while let Some(trouble) = &mut self.trouble {
+            let Some(first) = trouble.early_packets.0.first() else {
+                trouble.early_packets = Early::default();
                 break;
             };
             let ahead = first.sequence.wrapping_sub(self.newest);
             if ahead != 1 && (1..0x8000).contains(&ahead) {
                 let wait = self.hold_time(ctx);
-                let Some(early) = &self.early_packets else { break };
-                if early.oldest().is_none_or(|came| came + wait > ctx.now) {
+                let Some(trouble) = &mut self.trouble else { break };
+                if trouble.early_packets.oldest().is_none_or(|came| came + wait > ctx.now) {
                     break;
                 }
-                self.overtaken.note_loss();
+                trouble.overtaken.note_loss();
             }
-            let Some(early) = &mut self.early_packets else { break };
-            let held = early.0.remove(0);
+            let Some(trouble) = &mut self.trouble else { break };
+            let held = trouble.early_packets.0.remove(0);
             // One that another has overtaken in turn is stale.
             if ahead < 0x8000
                 && let Ok(packet) = Packet::parse(&held.datagram)
@@ -140,8 +161,10 @@ impl Connection {
     }
 
     fn arm_release(&mut self, ctx: &Context<'_>) {
-        let oldest = self.early_packets.as_ref().and_then(|early| early.oldest());
-        self.release_at = oldest.map(|came| (came + self.hold_time(ctx)).max(ctx.now));
+        let at = self.oldest_early().map(|came| (came + self.hold_time(ctx)).max(ctx.now));
+        if let Some(trouble) = &mut self.trouble {
+            trouble.release_at = at;
+        }
     }
 
     /// A packet that is not ahead of the newest. If it was given up, it ought to have been waited
@@ -149,11 +172,12 @@ impl Connection {
     pub(super) fn note_stale(&mut self, sequence: u16, ctx: &Context<'_>) -> Verdict {
         let back = self.newest.wrapping_sub(sequence);
         if (1..=REMEMBERED).contains(&back) {
-            let bit = 1u64 << (back - 1);
-            if self.overtaken.skipped & bit != 0 {
-                self.overtaken.skipped &= !bit;
-                let wait = self.hold_time(ctx);
-                self.overtaken.note(wait);
+            let (bit, wait) = (1u64 << (back - 1), self.hold_time(ctx));
+            if let Some(Trouble { overtaken, .. }) = self.trouble.as_deref_mut()
+                && overtaken.skipped & bit != 0
+            {
+                overtaken.skipped &= !bit;
+                overtaken.note(wait);
             }
         }
         Verdict::Stale

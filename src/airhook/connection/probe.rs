@@ -6,6 +6,7 @@ use super::{Carrier, Connection, EARLY_OPENINGS, ORIGINAL_PAUSE};
 use crate::airhook::packet::MAX_MESSAGES;
 use crate::config::Config;
 use crate::context::Context;
+use crate::time::Time;
 
 /// So many of the longest messages fit into a narrow packet.
 const MAX_AGAIN: usize = 4;
@@ -24,31 +25,39 @@ impl Connection {
     /// opening for good: the connection is to be dropped.
     #[must_use]
     pub fn handle_timeout(&mut self, ctx: &mut Context<'_>, carrier: &mut impl Carrier) -> bool {
-        self.send_at.take_if(|at| *at <= ctx.now);
-        if self.release_at.take_if(|at| *at <= ctx.now).is_some() {
+        let is_past = |at: &mut Time| *at <= ctx.now;
+        if let Some(busy) = &mut self.busy {
+            busy.send_at.take_if(is_past);
+        }
+        if let Some(trouble) = &mut self.trouble
+            && trouble.release_at.take_if(is_past).is_some()
+        {
             self.release(false, ctx, carrier);
         }
-        if self.acknowledge_at.take_if(|at| *at <= ctx.now).is_some() {
-            self.answer = true;
+        let is_past = |at: &mut Time| *at <= ctx.now;
+        self.answer |= self.acknowledge_at.take_past(ctx.now);
+        let mut goes_on = true;
+        if let Some(busy) = &mut self.busy
+            && busy.probe_at.take_if(is_past).is_some()
+            && self.is_due()
+        {
+            goes_on = self.probe(ctx, carrier);
         }
-        if self.probe_at.take_if(|at| *at <= ctx.now).is_some() && self.is_due() {
-            return self.probe(ctx, carrier);
-        }
-        true
+        self.tidy();
+        goes_on
     }
 
     /// What was due has not come: asks after it, or gives up.
     fn probe(&mut self, ctx: &mut Context<'_>, carrier: &mut impl Carrier) -> bool {
         let config = ctx.config;
+        let busy = self.busy.get_or_insert_default();
         if self.silent == 0 {
-            self.heard = ctx.now;
+            busy.silent_since = ctx.now;
         }
+        let silence = ctx.now.since(busy.silent_since);
         self.silent = self.silent.saturating_add(1);
-        let given_up = if self.original {
-            self.silent > config.max_heartbeats
-        } else {
-            ctx.now.since(self.heard) >= config.max_silence
-        };
+        let given_up =
+            if self.original { self.silent > config.max_heartbeats } else { silence >= config.max_silence };
         if !self.proven {
             if self.silent > config.max_openings {
                 return false;
@@ -64,14 +73,14 @@ impl Connection {
             self.send_oldest_again(if self.silent < MANY_PROBES { MAX_AGAIN } else { 1 }, carrier);
         }
         self.answer = true;
-        self.probing = true;
+        self.busy.get_or_insert_default().probing = true;
         self.arm_probe(ctx);
         true
     }
 
     /// What is on its way is taken for lost, and the window for too large.
     fn write_off(&mut self) {
-        if let Some(flight) = &mut self.flight {
+        if let Some(flight) = self.busy.as_mut().and_then(|busy| busy.flight.as_mut()) {
             flight.write_off();
         }
         if let Some(window) = &mut self.window
@@ -89,7 +98,7 @@ impl Connection {
         // One of 2003 whose stream repeats itself is deaf from then on.
         if !self.original
             && carrier.tells_apart()
-            && let Some(flight) = &mut self.flight
+            && let Some(flight) = self.busy.as_mut().and_then(|busy| busy.flight.as_mut())
         {
             flight.lose_oldest(count, |token, fate| carrier.settle(token, fate));
         }
@@ -101,13 +110,13 @@ impl Connection {
             // It has just told that the network is back, and need not be asked for that.
             self.send_oldest_again(MAX_AGAIN, carrier);
             self.answer = true;
-            self.probing = true;
+            self.busy.get_or_insert_default().probing = true;
         }
     }
 
     /// Whether the other side owes us something, so that its silence means a loss.
     fn is_due(&self) -> bool {
-        let in_flight = self.flight.as_ref().is_some_and(|flight| !flight.is_empty());
+        let in_flight = self.flight().is_some_and(|flight| !flight.is_empty());
         // An unproven sender asks by itself.
         (self.proven || self.opened) && (in_flight || self.held || (self.expecting && self.proven))
     }
@@ -115,15 +124,15 @@ impl Connection {
     /// Sees to it that the other side is asked in time after what is due. Unless it has taken
     /// something in (`progress`), the time that it was to be asked at before stands.
     pub(super) fn arm_probe_after(&mut self, progress: bool, ctx: &Context<'_>) {
-        let before = self.probe_at.take().filter(|_| !progress);
+        let before = self.busy.as_mut().and_then(|busy| busy.probe_at.take()).filter(|_| !progress);
         self.arm_probe(ctx);
-        if let (Some(at), Some(before)) = (&mut self.probe_at, before) {
-            *at = before.min(*at);
+        if let (Some(busy), Some(before)) = (&mut self.busy, before) {
+            busy.probe_at = busy.probe_at.map(|at| before.min(at));
         }
     }
 
     pub(super) fn arm_probe(&mut self, ctx: &Context<'_>) {
-        if self.probe_at.is_some() || !self.is_due() {
+        if self.probe_at().is_some() || !self.is_due() {
             return;
         }
         let config = ctx.config;
@@ -138,7 +147,7 @@ impl Connection {
             false => 1,
         };
         let doublings = self.silent.saturating_sub(early);
-        if self.proven && self.flight.is_none() {
+        if self.proven && self.flight().is_none() {
             // Only an answer is due, and its sender may still be working on it.
             wait = wait.max(config.initial_probe);
         }
@@ -148,7 +157,7 @@ impl Connection {
         if (self.original || last) && self.silent > 0 {
             wait = wait.max(ORIGINAL_PAUSE);
         }
-        self.probe_at = Some(ctx.now + wait);
+        self.busy.get_or_insert_default().probe_at = Some(ctx.now + wait);
     }
 
     /// How long a probe waits at the most.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use super::early::Overtaken;
+use super::early::{Early, Overtaken};
+use super::parts::Deadline;
 use super::{Candidate, Carrier, Connection, MAX_AHEAD, MAX_AHEAD_REFUSALS, random_session, usual_session};
-use crate::airhook::flight::Numbers;
 use crate::airhook::packet::{Messages, Packet};
 use crate::context::Context;
 use crate::random::Random;
@@ -111,7 +111,8 @@ impl Connection {
         ctx: &mut Context<'_>,
         carrier: &mut impl Carrier,
     ) -> bool {
-        if self.candidate.as_ref().is_some_and(|c| c.offer(packet.session) == packet.observed_session) {
+        let candidate = self.trouble.as_ref().and_then(|trouble| trouble.candidate.as_ref());
+        if candidate.is_some_and(|c| c.offer(packet.session) == packet.observed_session) {
             self.restart(ctx.rng, carrier);
             self.ours = packet.observed_session;
             self.next_sequence = OFFER.wrapping_add(1);
@@ -126,8 +127,10 @@ impl Connection {
         }
         // Or both sides have proven themselves in two sessions that crossed, and neither is heard
         // in its own any more.
-        let candidate = self.candidate.get_or_insert_with(|| {
-            Box::new(Candidate { secret: ctx.rng.next_u64(), theirs: 0, challenge: false })
+        let candidate = self.trouble.get_or_insert_default().candidate.get_or_insert_with(|| Candidate {
+            secret: ctx.rng.next_u64(),
+            theirs: 0,
+            challenge: false,
         });
         candidate.theirs = packet.session;
         candidate.challenge = true;
@@ -156,8 +159,9 @@ impl Connection {
     /// taking their messages, and reports them missed later.
     fn doubt_early(&mut self) {
         if self.unsettled() > 0 {
-            self.early_until = Some(self.next_sequence);
-            self.early = self.next_message;
+            let trouble = self.trouble.get_or_insert_default();
+            trouble.early_until = Some(self.next_sequence);
+            trouble.early = self.next_message;
         }
     }
 
@@ -166,14 +170,15 @@ impl Connection {
         self.expected = 0;
         self.owed = None;
         self.news = false;
-        self.say_again = false;
         self.unacknowledged = 0;
-        self.acknowledge_at = None;
-        self.early_packets = None;
-        self.release_at = None;
-        self.overtaken = Overtaken::default();
-        if let Some(flight) = &mut self.flight {
-            flight.forget_missed();
+        self.acknowledge_at = Deadline::NONE;
+        if let Some(busy) = &mut self.busy {
+            busy.say_again = false;
+            busy.flight.iter_mut().for_each(|flight| flight.forget_missed());
+        }
+        if let Some(trouble) = &mut self.trouble {
+            (trouble.early_packets, trouble.release_at) = (Early::default(), None);
+            trouble.overtaken = Overtaken::default();
         }
         carrier.restart_incoming();
     }
@@ -184,7 +189,6 @@ impl Connection {
         self.ours = random_session(rng);
         self.next_sequence = 0;
         self.observed = u16::MAX;
-        self.early_until = None;
         self.next_message = 0;
         self.silent = 0;
         // Who was never proven does not become so dear to us by what he sends.
@@ -194,14 +198,11 @@ impl Connection {
         self.held = false;
         self.guarded = true;
         self.credit = 0;
-        self.probe_at = None;
-        self.send_at = None;
-        self.flight = None;
+        self.busy = None;
         self.window = None;
         (self.strict, self.marked, self.signs, self.bears_both) = (false, None, 0, false);
-        (self.wide, self.narrow, self.large_lost, self.probing) = (false, false, 0, false);
-        self.lost = Numbers::default();
-        self.candidate = None;
+        (self.wide, self.narrow, self.large_lost) = (false, false, 0);
+        self.trouble = None;
         self.forget_incoming(carrier);
         carrier.restart_outgoing();
     }
@@ -209,7 +210,7 @@ impl Connection {
     /// The other side has shown our session.
     pub(super) fn prove(&mut self, packet: &Packet<'_>, ctx: &Context<'_>) {
         self.proven = true;
-        if self.flight.is_none()
+        if self.flight().is_none()
             && self.last_sent != Time::ZERO
             && self.widen(packet.observed_sequence) == Some(self.next_sequence.wrapping_sub(1))
         {

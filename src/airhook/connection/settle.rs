@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Carrier, Connection, MAX_UNACKNOWLEDGED, SIGNS, reaches};
-use crate::airhook::flight::Seen;
+use crate::airhook::flight::{Numbers, Seen};
 use crate::context::Context;
 use crate::time::Time;
 
@@ -27,7 +27,7 @@ impl Connection {
     ) {
         let oldest = self.next_message.wrapping_sub(self.unsettled() as u8);
         let ack_delay = self.ack_delay(ctx);
-        if let Some(flight) = &mut self.flight {
+        if let Some(flight) = self.busy.as_mut().and_then(|busy| busy.flight.as_mut()) {
             if observed != self.observed
                 && let Some(sent) = flight.measured(observed)
             {
@@ -40,14 +40,22 @@ impl Connection {
                 }
             }
             let mut settle = |token, fate| carrier.settle(token, fate);
-            if self.early_until.is_some() {
-                flight.lose_early(oldest, self.early, missed, &mut settle);
+            let early = self.trouble.as_ref().and_then(|trouble| Some((trouble.early_until?, trouble.early)));
+            if let Some((_, early)) = early {
+                flight.lose_early(oldest, early, missed, &mut settle);
             }
-            if self.early_until.is_none_or(|until| reaches(observed, until)) {
+            if early.is_none_or(|(until, _)| reaches(observed, until)) {
                 // Of those that a peer of 2003 would not take yet, none was lost on its way.
-                let was_early = self.early_until.take().is_some();
+                let was_early = early.is_some();
                 let large = ctx.config.narrow_packet;
-                let mut seen = flight.observed(observed, oldest, missed, large, &mut self.lost, &mut settle);
+                let mut lost = self.trouble.as_ref().map_or(Numbers::default(), |trouble| trouble.lost);
+                let mut seen = flight.observed(observed, oldest, missed, large, &mut lost, &mut settle);
+                if lost != Numbers::default() {
+                    self.trouble.get_or_insert_default().lost = lost;
+                }
+                if let Some(trouble) = &mut self.trouble {
+                    (trouble.early_until, trouble.lost) = (None, lost);
+                }
                 if self.note_sizes(&seen) || was_early {
                     seen.settled.lost = 0;
                 }
@@ -107,7 +115,9 @@ impl Connection {
                 >= if self.missed() == 0 { MAX_UNACKNOWLEDGED } else { MAX_UNACKNOWLEDGED / 2 }
         {
             // Whoever loses packets one way loses them the other way, too.
-            self.say_again |= gap > 0;
+            if gap > 0 {
+                self.busy.get_or_insert_default().say_again = true;
+            }
             self.acknowledge(Duration::ZERO, now);
         } else if messages > 0 {
             self.acknowledge(self.ack_delay(ctx), now);
@@ -139,7 +149,7 @@ impl Connection {
     }
 
     fn answer_at(&mut self, at: Time) {
-        self.acknowledge_at = Some(self.acknowledge_at.map_or(at, |before| before.min(at)));
+        self.acknowledge_at.bring_forward(at);
     }
 
     /// Whether a message is reported missed that was confirmed before, or never sent.
@@ -147,7 +157,8 @@ impl Connection {
         let unsettled = self.unsettled();
         let oldest = self.next_message.wrapping_sub(unsettled as u8);
         let settled = |number: u8| usize::from(number.wrapping_sub(oldest)) >= unsettled;
-        missed.iter().any(|&number| settled(number) && !self.lost.has(number))
+        let lost = |number| self.trouble.as_ref().is_some_and(|trouble| trouble.lost.has(number));
+        missed.iter().any(|&number| settled(number) && !lost(number))
     }
 
     /// The low byte of a sequence number of ours, widened to the newest that is

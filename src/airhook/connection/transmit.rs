@@ -1,5 +1,6 @@
 //! What goes out, and when.
 
+use super::parts::Deadline;
 use super::{Carrier, Connection, MAX_AHEAD, MAX_AHEAD_MESSAGES, MAX_BARE};
 use crate::airhook::packet::{MAX_MESSAGE, MAX_MESSAGES, MAX_PACKET, Messages, Packet};
 use crate::airhook::window::Window;
@@ -10,15 +11,17 @@ use crate::time::Time;
 impl Connection {
     /// Whether [`transmit`](Self::transmit) has something to say now.
     pub fn wants_to_send(&self, carrier: &impl Carrier) -> bool {
-        self.candidate.as_ref().is_some_and(|candidate| candidate.challenge)
+        let candidate = self.trouble.as_ref().and_then(|trouble| trouble.candidate.as_ref());
+        candidate.is_some_and(|candidate| candidate.challenge)
             || (self.ahead() < MAX_AHEAD
                 && (self.may_answer()
-                    || (self.send_at.is_none() && carrier.ready() && self.room_for_messages() > 0)))
+                    || (self.send_at().is_none() && carrier.ready() && self.room_for_messages() > 0)))
     }
 
     /// Appends the next packet to `out`, if there is something to say now.
     pub fn transmit(&mut self, ctx: &Context<'_>, carrier: &mut impl Carrier, out: &mut Vec<u8>) -> bool {
-        if let Some(candidate) = self.candidate.as_mut().filter(|candidate| candidate.challenge) {
+        let candidate = self.trouble.as_mut().and_then(|trouble| trouble.candidate.as_mut());
+        if let Some(candidate) = candidate.filter(|candidate| candidate.challenge) {
             candidate.challenge = false;
             candidate.emit(out);
             return true;
@@ -34,7 +37,7 @@ impl Connection {
         // (Not for ever: two of ours that take each other for it would never agree.)
         let alone = self.guarded && self.original && sequence < 16;
         let mut room = self.room_for_messages().min(self.packet_size(ctx.config));
-        if self.send_at.is_some() && !self.answer {
+        if self.send_at().is_some() && !self.answer {
             room = 0;
         }
         Packet {
@@ -43,7 +46,7 @@ impl Connection {
             observed_session: if alone { 0 } else { self.theirs },
             session: self.ours,
             next: Some(self.next_message),
-            missed: self.flight.as_ref().map_or(&[], |flight| flight.missed()),
+            missed: self.flight().map_or(&[], |flight| flight.missed()),
             messages: Messages::default(),
         }
         .emit(out);
@@ -58,7 +61,7 @@ impl Connection {
         if messages > 0 {
             self.pace(size, ctx.now);
         }
-        if let Some(flight) = &mut self.flight {
+        if let Some(flight) = self.busy.as_mut().and_then(|busy| busy.flight.as_mut()) {
             // Acknowledged promptly is what calls for an answer, and everything before the proof;
             // a peer of 2003 acknowledges our answers when it next has something to say.
             let measures = if self.proven { messages > 0 && (self.expecting || self.strict) } else { true };
@@ -74,18 +77,24 @@ impl Connection {
             self.owed = Some(sequence);
         }
         self.answer = false;
-        self.probing = false;
         self.proof_due = false;
-        let again = std::mem::take(&mut self.say_again) && self.missed() > 0 && !self.original;
-        self.acknowledge_at = again.then(|| ctx.now + self.ack_delay(ctx));
         self.unacknowledged = 0;
-        self.credit = self.credit.saturating_sub(size);
+        self.credit = self.credit.saturating_sub(u32::try_from(size).unwrap_or(u32::MAX));
         self.last_sent = ctx.now;
-        if messages > 0 {
-            self.probe_at = None;
+        self.acknowledge_at = Deadline::NONE;
+        let (missed, again_at) = (self.missed(), ctx.now + self.ack_delay(ctx));
+        if let Some(busy) = &mut self.busy {
+            busy.probing = false;
+            if std::mem::take(&mut busy.say_again) && missed > 0 && !self.original {
+                self.acknowledge_at.bring_forward(again_at);
+            }
+            if messages > 0 {
+                busy.probe_at = None;
+            }
         }
         self.arm_probe(ctx);
         self.wait_for_turn(carrier, ctx.now);
+        self.tidy();
         true
     }
 
@@ -112,8 +121,10 @@ impl Connection {
         {
             if !window.has_room(in_flight) {
                 window.note_limited();
-            } else if self.send_at.is_none() {
-                self.send_at = window.waits_until(now);
+            } else if self.busy.as_ref().is_none_or(|busy| busy.send_at.is_none())
+                && let Some(at) = window.waits_until(now)
+            {
+                self.busy.get_or_insert_default().send_at = Some(at);
             }
         }
     }
@@ -122,8 +133,9 @@ impl Connection {
     fn rest(&mut self, ctx: &Context<'_>) {
         let idle = ctx.now.since(self.last_sent);
         let patience = self.patience(ctx.config);
+        let in_flight = self.in_flight();
         if let Some(window) = &mut self.window
-            && self.flight.as_ref().is_none_or(|flight| flight.bytes() == 0)
+            && in_flight == 0
         {
             window.rest(idle, patience, self.next_sequence);
         }
@@ -131,7 +143,7 @@ impl Connection {
 
     /// Bytes that are on their way.
     fn in_flight(&self) -> usize {
-        self.flight.as_ref().map_or(0, |flight| flight.bytes())
+        self.flight().map_or(0, |flight| flight.bytes())
     }
 
     /// Puts messages into the packet that begins at `start`, up to `room` bytes in all.
@@ -147,7 +159,7 @@ impl Connection {
             };
             // `fill` has appended 1 to `left` bytes.
             out[at] = (out.len() - at - 2) as u8;
-            self.flight.get_or_insert_default().put(token);
+            self.make_flight().put(token);
             self.next_message = self.next_message.wrapping_add(1);
             messages += 1;
         }
@@ -170,7 +182,7 @@ impl Connection {
 
     /// Whether a packet without messages is to go out, and may.
     fn may_answer(&self) -> bool {
-        self.answer && (self.proven || self.opened || self.credit >= MAX_BARE)
+        self.answer && (self.proven || self.opened || self.credit as usize >= MAX_BARE)
     }
 
     /// How large a packet with messages may be now; 0: none may go.
@@ -181,7 +193,7 @@ impl Connection {
             0
         } else if self.proven {
             let in_flight = self.in_flight();
-            let fits = self.probing
+            let fits = self.is_probing()
                 || match &self.window {
                     Some(window) => window.has_room(in_flight),
                     None => true,
@@ -190,13 +202,17 @@ impl Connection {
         } else if self.opened && self.next_message == 0 {
             MAX_PACKET
         } else {
-            self.credit.min(MAX_PACKET)
+            (self.credit as usize).min(MAX_PACKET)
         }
     }
 
     /// How large a packet may be for the path, as far as that is known.
     fn packet_size(&self, config: &Config) -> usize {
         // Who asks whether the other side is there must not fail for that.
-        if self.narrow || self.probing || !self.proven { config.narrow_packet } else { config.max_packet }
+        if self.narrow || self.is_probing() || !self.proven {
+            config.narrow_packet
+        } else {
+            config.max_packet
+        }
     }
 }

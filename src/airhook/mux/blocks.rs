@@ -2,9 +2,10 @@
 //! does not have them all.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::net::SocketAddr;
 
-use super::Keyed;
+use super::addresses::{Hashed, Keyed};
 use crate::config::Config;
 use crate::contact::block;
 
@@ -14,7 +15,20 @@ const OWN: usize = 4;
 /// The counts. They are only made once there are so many connections that a block may have
 /// too many of them: a small node has none.
 #[derive(Debug, Default)]
-pub struct Blocks(Option<HashMap<u64, u32, Keyed>>);
+pub struct Blocks(Option<Counts>);
+
+/// By a hash of the block, which nobody can choose: where two have the same, they share what one may have.
+#[derive(Debug)]
+struct Counts {
+    hasher: Keyed,
+    counts: HashMap<u32, u32, Hashed>,
+}
+
+impl Counts {
+    fn name(&self, addr: &SocketAddr) -> u32 {
+        self.hasher.hash_one(block(addr.ip())) as u32
+    }
+}
 
 impl Blocks {
     /// Whether a sender from there who has not shown that he receives our answers may have a
@@ -41,13 +55,13 @@ impl Blocks {
 
     /// Begins to count.
     pub fn begin(&mut self, hasher: Keyed) {
-        self.0 = Some(HashMap::with_hasher(hasher));
+        self.0 = Some(Counts { hasher, counts: HashMap::default() });
     }
 
     /// There is one more.
     pub fn add(&mut self, addr: &SocketAddr) {
         if let Some(counts) = &mut self.0 {
-            *counts.entry(block(addr.ip())).or_default() += 1;
+            *counts.counts.entry(counts.name(addr)).or_default() += 1;
         }
     }
 
@@ -59,11 +73,11 @@ impl Blocks {
         let Some(counts) = &mut self.0 else {
             return;
         };
-        let block = block(addr.ip());
-        if let Some(count) = counts.get_mut(&block) {
+        let name = counts.name(addr);
+        if let Some(count) = counts.counts.get_mut(&name) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&block);
+                counts.counts.remove(&name);
             }
         }
     }
@@ -71,7 +85,7 @@ impl Blocks {
     fn count(&self, addr: &SocketAddr, config: &Config) -> usize {
         match &self.0 {
             Some(counts) if config.limit_loopback || !addr.ip().to_canonical().is_loopback() => {
-                counts.get(&block(addr.ip())).map_or(0, |&count| count as usize)
+                counts.counts.get(&counts.name(addr)).map_or(0, |&count| count as usize)
             }
             _ => 0,
         }

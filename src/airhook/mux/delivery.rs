@@ -40,8 +40,12 @@ pub(super) struct Watch {
     proven: bool,
     /// Whether the layer above waits for something of this peer.
     waiting: bool,
-    /// Tell when no more than so many bytes are unconfirmed.
-    room: Option<u32>,
+    /// Room was asked for: to be told of when no more than so many bytes are unconfirmed.
+    wants_room: bool,
+    room: u32,
+    /// The address of ours that this peer sees, once asked for, by its place in the list of
+    /// them, counted from 1.
+    pub(super) local: u8,
 }
 
 impl Reports {
@@ -87,7 +91,7 @@ impl<C: Channel> Mux<C> {
 
     /// The connection to `addr`, if there is one.
     pub fn find(&self, addr: &SocketAddr) -> Option<Key> {
-        self.by_addr.get(addr).map(|&index| self.key(index))
+        self.place_of(addr).map(|index| self.key(index))
     }
 
     /// Says that the layer above waits for something of this peer, or no longer.
@@ -102,7 +106,8 @@ impl<C: Channel> Mux<C> {
     /// Has a change reported once at most `bytes` are unconfirmed.
     pub fn want_room(&mut self, ctx: &Context<'_>, key: Key, bytes: usize) {
         if let Some(entry) = self.get_mut(key) {
-            entry.watch.room = Some(u32::try_from(bytes).unwrap_or(u32::MAX));
+            entry.watch.wants_room = true;
+            entry.watch.room = u32::try_from(bytes).unwrap_or(u32::MAX);
             self.report(ctx, key, false);
         }
     }
@@ -149,7 +154,8 @@ impl<C: Channel> Mux<C> {
             change(Change::Proven);
         }
         let unconfirmed = entry.channel.unconfirmed();
-        if watch.room.take_if(|room| unconfirmed <= *room as usize).is_some() {
+        if watch.wants_room && unconfirmed <= watch.room as usize {
+            watch.wants_room = false;
             change(Change::Room);
         }
         entry.connection.set_expecting(watch.waiting || unconfirmed > 0, ctx);

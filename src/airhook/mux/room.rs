@@ -101,7 +101,7 @@ impl<C: Channel> Mux<C> {
         }
         self.lists.unlink(&mut self.entries, key.index);
         let mut entry = self.entries.remove(key.index as usize);
-        self.by_addr.remove(&entry.addr);
+        self.by_addr.remove(&entry.addr, key.index);
         self.blocks.remove(&entry.addr, self.entries.len(), ctx.config);
         self.kept.change(Kept::of(&entry.channel), Kept::default());
         ctx.disarm(&mut entry.timer);
@@ -114,7 +114,7 @@ impl<C: Channel> Mux<C> {
             let trip = entry.connection.round_trip();
             self.learned.note(self.by_addr.hasher(), &entry.addr, trip, ctx.now);
         }
-        self.failed.extend(entry.calls.into_iter().map(|call| (call, why.clone())));
+        self.fail_all(key.index, entry.call, &why);
     }
 
     /// A connection to `addr` has been entered.
