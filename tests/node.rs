@@ -371,6 +371,36 @@ fn many_who_ask_at_once_are_all_answered() {
     assert_eq!((count("1 values"), count("nodes"), answers.len()), (100, 50, 150));
 }
 
+/// However many ask at once, answers take no more memory than they may, and who gets none hears so.
+#[test]
+fn long_answers_to_many_who_ask_at_once_are_bounded() {
+    let (mut network, node) = one_node(Config { max_buffered: 256 * 1024, ..Config::default() });
+    let (key, value) = (Id::of(b"key"), [7; 60_000]);
+    assert!(matches!(network.store(node, key, &value), Outcome::Stored(Ok(_))));
+    let peers = 1..=50u32;
+    for n in peers.clone() {
+        network.peer(address(n), Id::of(&n.to_be_bytes()), polite());
+        network.ask(address(n), address(0), b"1", &Method::Ping);
+    }
+    network.run(secs(2));
+    for n in peers {
+        network.at(address(n)).received.clear();
+        network.ask(address(n), address(0), b"2", &Method::FindValue { key, from: None });
+    }
+    // All of it comes in one turn.
+    network.drain();
+    network.now += ms(50);
+    network.deliver();
+    assert!(network.engine.poll_ready().is_some());
+    let buffered = network.engine.buffered(node);
+    assert!((200_000..256 * 1024 + 70_000).contains(&buffered), "{buffered} bytes");
+    network.run(secs(10));
+    let answers: Vec<String> = (1..=50).flat_map(|n| answers(&mut network, n)).collect();
+    let count = |wanted: &str| answers.iter().filter(|answer| *answer == wanted).count();
+    let (served, refused) = (count("1 values"), count("this node is too busy to look now"));
+    assert!(served >= 4 && served + refused == 50, "{served} served, {refused} refused: {answers:?}");
+}
+
 /// A disk that fails between a value and the promise to keep it: everything since
 /// the last commit is undone, so whoever waits for that must hear so.
 #[test]

@@ -22,6 +22,9 @@ use crate::time::UnixTime;
 /// What an answer takes beside its values and contacts, at the most, in bytes.
 const ANSWER_OVERHEAD: usize = 512;
 
+/// What who asks for values hears when answers take too much room.
+pub(super) const TOO_BUSY: &str = "this node is too busy to look now";
+
 /// While values cannot be written, the log says so so often.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
 
@@ -216,7 +219,7 @@ impl Node {
         page: Option<Page<'_>>,
     ) -> bool {
         if self.peers.is_full(&world.ctx) {
-            self.refuse(world, connection, request.tid, "this node is too busy to look now");
+            self.refuse(world, connection, request.tid, TOO_BUSY);
             return true;
         }
         // A random place to start from, so that each value has the same chance
