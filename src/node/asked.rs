@@ -76,7 +76,7 @@ impl Node {
         match error {
             None => self.answer_with_values(world, asked),
             Some(error) => {
-                log::error!("node {}: values cannot be read: {error}", self.id);
+                self.report_failure(world, "values cannot be read", error);
                 let text = "this node cannot read its values now";
                 self.refuse(world, asked.connection, &asked.tid, text);
             }

@@ -25,7 +25,7 @@ const ANSWER_OVERHEAD: usize = 512;
 /// What who asks for values hears when answers take too much room.
 pub(super) const TOO_BUSY: &str = "this node is too busy to look now";
 
-/// While values cannot be written, the log says so so often.
+/// While the store fails, the log says so so often.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
 
 /// Where a value comes from.
@@ -187,17 +187,18 @@ impl Node {
             }
             Ok(Put::Refused(refusal)) => Err(refusal),
             Err(error) => {
-                self.report_failure(world, &error);
+                self.report_failure(world, "values cannot be stored", &error);
                 Err(Refusal::from(&error))
             }
         }
     }
 
-    /// A value could not be written. That may go on for long, and is said once in a while.
-    fn report_failure(&mut self, world: &World<'_>, error: &StoreError) {
+    /// The store has failed. That may go on for long, as often as others ask for something, and is said
+    /// once in a while.
+    pub(super) fn report_failure(&mut self, world: &World<'_>, what: &str, error: &StoreError) {
         if self.may_complain_at <= world.ctx.now {
             self.may_complain_at = world.ctx.now + COMPLAINT_PAUSE;
-            log::error!("node {}: values cannot be stored: {error}", self.id);
+            log::error!("node {}: {what}: {error}", self.id);
         }
     }
 
