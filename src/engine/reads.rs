@@ -26,8 +26,12 @@ impl Engine {
             while together.len() < MAX_ASKED
                 && let Some((_, key, next)) = asked.next_if(|next| next.0 == database)
             {
-                if self.with(key, |node, world| node.can_answer(world, &next)) == Some(true) {
-                    together.push((key, next));
+                match self.with(key, |node, world| node.can_answer(world, &next)) {
+                    Some(true) => together.push((key, next)),
+                    // Nothing need be read for that.
+                    _ => {
+                        self.with(key, |node, world| node.answer_asked(world, &next, None));
+                    }
                 }
             }
             let Some(store) = self.databases.get_mut(database).filter(|_| !together.is_empty()) else {
