@@ -60,8 +60,9 @@ pub enum StoreError {
     /// Some other program is writing to the file. What was being written is undone.
     Busy(PathBuf),
     /// The file, or what SQLite keeps beside it, was removed, renamed or replaced while it was in
-    /// use: a new start would not find what is written now. What was being written is undone; it
-    /// works again when the same file is back.
+    /// use, or the program has changed its root directory and does not reach it by its path any more: a
+    /// new start would not find what is written now. What was being written is undone; it works again
+    /// when the same file is back.
     Moved {
         /// The file, as it was opened.
         path: PathBuf,

@@ -3,6 +3,7 @@
 #[path = "support/network.rs"]
 mod network;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -369,6 +370,82 @@ fn many_who_ask_at_once_are_all_answered() {
     let answers = answers(&mut network, 1);
     let count = |wanted: &str| answers.iter().filter(|answer| *answer == wanted).count();
     assert_eq!((count("1 values"), count("nodes"), answers.len()), (100, 50, 150));
+}
+
+/// However many ask at once, answers take no more memory than they may, and who gets none hears so.
+#[test]
+fn long_answers_to_many_who_ask_at_once_are_bounded() {
+    let (mut network, node) = one_node(Config { max_buffered: 256 * 1024, ..Config::default() });
+    let (key, value) = (Id::of(b"key"), [7; 60_000]);
+    assert!(matches!(network.store(node, key, &value), Outcome::Stored(Ok(_))));
+    let peers = 1..=50u32;
+    for n in peers.clone() {
+        network.peer(address(n), Id::of(&n.to_be_bytes()), polite());
+        network.ask(address(n), address(0), b"1", &Method::Ping);
+    }
+    network.run(secs(2));
+    for n in peers {
+        network.at(address(n)).received.clear();
+        network.ask(address(n), address(0), b"2", &Method::FindValue { key, from: None });
+    }
+    // All of it comes in one turn.
+    network.drain();
+    network.now += ms(50);
+    network.deliver();
+    assert!(network.engine.poll_ready().is_some());
+    let buffered = network.engine.buffered(node);
+    assert!((200_000..256 * 1024 + 70_000).contains(&buffered), "{buffered} bytes");
+    network.run(secs(10));
+    let answers: Vec<String> = (1..=50).flat_map(|n| answers(&mut network, n)).collect();
+    let count = |wanted: &str| answers.iter().filter(|answer| *answer == wanted).count();
+    let (served, refused) = (count("1 values"), count("this node is too busy to look now"));
+    assert!(served >= 4 && served + refused == 50, "{served} served, {refused} refused: {answers:?}");
+}
+
+thread_local! {
+    /// How often this thread has complained that values cannot be read.
+    static COMPLAINTS: Cell<u32> = const { Cell::new(0) };
+}
+
+struct Log;
+
+impl log::Log for Log {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.args().to_string().contains("values cannot be read") {
+            COMPLAINTS.with(|complaints| complaints.set(complaints.get() + 1));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// While a file cannot be read, others do not fill the log, however often they ask.
+#[test]
+fn a_file_that_cannot_be_read_is_complained_of_once_in_a_while() {
+    assert!(log::set_logger(&Log).is_ok());
+    log::set_max_level(log::LevelFilter::Error);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("node.db");
+    let mut network = Network::new(1);
+    let node = network.node_with(address(0), address(0), in_file(&path));
+    network.peer(address(1), Id::of(b"peer"), polite());
+    let key = Id::of(b"key");
+    assert!(matches!(network.store(node, key, b"value"), Outcome::Stored(Ok(_))));
+    let other = rusqlite::Connection::open(&path).expect("a database");
+    other.execute_batch("ALTER TABLE value RENAME TO away").expect("another table");
+    network.ask(address(1), address(0), b"1", &Method::Ping);
+    network.run(secs(2));
+    network.at(address(1)).received.clear();
+    for n in 0..40 {
+        network.ask(address(1), address(0), &[n], &Method::FindValue { key, from: None });
+    }
+    network.run(secs(5));
+    assert_eq!(answers(&mut network, 1), vec!["this node cannot read its values now"; 40]);
+    assert_eq!(COMPLAINTS.get(), 1);
 }
 
 /// A disk that fails between a value and the promise to keep it: everything since

@@ -553,3 +553,35 @@ fn without_a_fault_nothing_is_refused() {
         assert!(!REACHED.get());
     }
 }
+
+/// A disk that fails while a file is examined that others have shrunk does not make it a damaged one.
+#[test]
+fn a_disk_that_fails_while_the_file_is_examined_says_nothing_about_it() {
+    vfs::install();
+    for at in [1, 2, 5, 10, 20] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("node.db");
+        let mut store = Store::open(&path).expect("a new file");
+        for number in 0..100u8 {
+            store.put(Id::of(&[number]), &[number; 4000], UnixTime(number.into())).expect("a put");
+        }
+        store.commit().expect("a commit");
+        let other = rusqlite::Connection::open(&path).expect("a database");
+        other.execute_batch("PRAGMA wal_checkpoint").expect("all in the file");
+        store.expire(UnixTime(30)).expect("a part of it");
+        store.commit().expect("a commit");
+        other.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)").expect("a shorter file");
+        drop(other);
+        vfs::plan(Plan { calls: &[Call::Read], at, lasting: true, kind: Kind::Disk });
+        let put = |store: &mut Store, n: u8| {
+            store.put(Id::of(&[n]), b"another", UnixTime(100)).and_then(|()| store.commit())
+        };
+        let failed = (put(&mut store, 101), put(&mut store, 102));
+        let report = vfs::lift();
+        assert!(failed.0.is_err(), "it was to be examined");
+        // The first time it may still be examined.
+        let (first, second) = (put(&mut store, 103), put(&mut store, 104));
+        assert!(first.is_ok() || matches!(first, Err(StoreError::Busy(_))), "{at}: {first:?} {failed:?}");
+        assert!(second.is_ok(), "{at}, {report:?}: {second:?} after {failed:?}");
+    }
+}

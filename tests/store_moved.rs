@@ -162,6 +162,24 @@ fn a_file_that_was_cut_takes_nothing() {
     }
 }
 
+/// Not even the last commit alone can be cut off unseen.
+#[test]
+fn a_log_that_lost_its_end_takes_nothing() {
+    let (_directory, path) = filled();
+    let (mut database, mut who) = open(&path).expect("it is ours");
+    let log = beside(&path, "-wal");
+    for number in 1..4 {
+        store(&mut database, &mut who, number).expect("all is well");
+    }
+    let before = fs::metadata(&log).expect("a log").len();
+    store(&mut database, &mut who, 4).expect("all is well");
+    let file = fs::File::options().write(true).open(&log).expect("the log");
+    assert!(file.metadata().expect("a log").len() > before);
+    file.set_len(before).expect("cut");
+    let stored = store(&mut database, &mut who, 5);
+    assert!(matches!(stored, Err(StoreError::Damaged { .. })), "{stored:?}");
+}
+
 /// The log can be copied and cut by whoever may read and write the file, and the file be shrunk.
 #[test]
 fn what_sqlite_allows_others_is_no_harm() {

@@ -3,7 +3,7 @@
 use super::Engine;
 use crate::context::Key;
 use crate::node::Node;
-use crate::node::asked::Asked;
+use crate::node::asked::{Asked, MAX_ASKED};
 
 impl Engine {
     /// What was written is committed: has the nodes that promised something keep it, and answer
@@ -21,13 +21,24 @@ impl Engine {
         // After that, for a read that fails undoes what was written meanwhile.
         asked.sort_by_key(|(database, ..)| *database);
         let mut asked = asked.into_iter().peekable();
-        while let Some(first) = asked.next() {
-            let database = first.0;
-            let mut together = vec![first];
-            together.extend(std::iter::from_fn(|| asked.next_if(|next| next.0 == database)));
-            let Some(store) = self.databases.get_mut(database) else { continue };
-            let read = store.read_all(together.iter_mut().map(|(.., asked)| asked.reading()));
-            for (_, key, asked) in together {
+        while let Some(&(database, ..)) = asked.peek() {
+            let mut together: Vec<(Key, Asked)> = Vec::new();
+            while together.len() < MAX_ASKED
+                && let Some((_, key, next)) = asked.next_if(|next| next.0 == database)
+            {
+                match self.with(key, |node, world| node.can_answer(world, &next)) {
+                    Some(true) => together.push((key, next)),
+                    // Nothing need be read for that.
+                    _ => {
+                        self.with(key, |node, world| node.answer_asked(world, &next, None));
+                    }
+                }
+            }
+            let Some(store) = self.databases.get_mut(database).filter(|_| !together.is_empty()) else {
+                continue;
+            };
+            let read = store.read_all(together.iter_mut().map(|(_, asked)| asked.reading()));
+            for (key, asked) in together {
                 self.with(key, |node, world| node.answer_asked(world, &asked, read.as_ref().err()));
             }
         }

@@ -151,8 +151,8 @@ impl Node {
                 Ok(blocks) if blocks.is_empty() => custody.checks.remove(&key),
                 Ok(blocks) => custody.checks.wait(&key, blocks.iter().map(|block| block.unwrap_or(OWN))),
                 Err(error) => {
-                    log::error!("node {}: who stored a value cannot be read: {error}", self.id);
                     custody.checks.wait(&key, None);
+                    self.report_failure(world, "who stored a value cannot be read", &error);
                 }
             }
         }
@@ -176,8 +176,8 @@ impl Node {
             }
             Ok(held) => held,
             Err(error) => {
-                log::error!("node {}: values cannot be handed on: {error}", self.id);
                 custody.checks.set(key, now, next_due(world, before.interval), before.interval);
+                self.report_failure(world, "values cannot be handed on", &error);
                 return None;
             }
         };
@@ -267,7 +267,7 @@ impl Node {
             }
             Ok(None) => None,
             Err(error) => {
-                log::error!("node {}: a value cannot be handed on: {error}", self.id);
+                self.report_failure(world, "a value cannot be handed on", &error);
                 None
             }
         }
@@ -303,7 +303,7 @@ impl Node {
         let held = match world.store.times(&mut self.resident, key, &at, digests) {
             Ok(held) => held,
             Err(error) => {
-                log::error!("node {}: values cannot be read: {error}", self.id);
+                self.report_failure(world, "values cannot be read", &error);
                 return None;
             }
         };

@@ -22,7 +22,10 @@ use crate::time::UnixTime;
 /// What an answer takes beside its values and contacts, at the most, in bytes.
 const ANSWER_OVERHEAD: usize = 512;
 
-/// While values cannot be written, the log says so so often.
+/// What who asks for values hears when answers take too much room.
+pub(super) const TOO_BUSY: &str = "this node is too busy to look now";
+
+/// While the store fails, the log says so so often.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
 
 /// Where a value comes from.
@@ -184,17 +187,18 @@ impl Node {
             }
             Ok(Put::Refused(refusal)) => Err(refusal),
             Err(error) => {
-                self.report_failure(world, &error);
+                self.report_failure(world, "values cannot be stored", &error);
                 Err(Refusal::from(&error))
             }
         }
     }
 
-    /// A value could not be written. That may go on for long, and is said once in a while.
-    fn report_failure(&mut self, world: &World<'_>, error: &StoreError) {
+    /// The store has failed. That may go on for long, as often as others ask for something, and is said
+    /// once in a while.
+    pub(super) fn report_failure(&mut self, world: &World<'_>, what: &str, error: &StoreError) {
         if self.may_complain_at <= world.ctx.now {
             self.may_complain_at = world.ctx.now + COMPLAINT_PAUSE;
-            log::error!("node {}: values cannot be stored: {error}", self.id);
+            log::error!("node {}: {what}: {error}", self.id);
         }
     }
 
@@ -216,7 +220,7 @@ impl Node {
         page: Option<Page<'_>>,
     ) -> bool {
         if self.peers.is_full(&world.ctx) {
-            self.refuse(world, connection, request.tid, "this node is too busy to look now");
+            self.refuse(world, connection, request.tid, TOO_BUSY);
             return true;
         }
         // A random place to start from, so that each value has the same chance

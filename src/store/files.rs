@@ -94,15 +94,22 @@ impl Files {
         self.shrinks = true;
     }
 
-    /// After a commit, which may have made them shorter: looks again, if that can be so.
+    /// After a commit: looks how long they are with it, by two calls more. It may have made them shorter,
+    /// the file when pages were given back, and the log when that was too long.
     pub fn committed(&mut self) {
         let log = self.watched.get(1).map_or(0, |log| log.length);
-        // As long as the log is empty, there is nothing yet that it could be shorter than.
-        if !self.watched.is_empty() && (self.shrinks || log == 0 || log > schema::LONGEST_LOG) {
-            let before = self.watched[0].length;
+        if self.shrinks || log > schema::LONGEST_LOG {
+            let before = self.watched.first().map_or(0, |file| file.length);
             self.leave();
             // Not before the whole log is copied.
-            self.shrinks &= self.watched[0].length >= before;
+            self.shrinks &= self.watched.first().is_some_and(|file| file.length >= before);
+            return;
+        }
+        for file in &mut self.watched {
+            // What is shorter all the same is found next time.
+            if let Ok((_, length)) = look_at(&file.path) {
+                file.length = file.length.max(length);
+            }
         }
     }
 

@@ -264,7 +264,7 @@ fn check(connection: &Connection, lifetime: Duration) -> Result<(), StoreError> 
 
 /// Whether all pages are as SQLite leaves them. One that cannot be read is a finding like any other to
 /// it, but says nothing about the file, which nobody must throw away for that.
-fn check_integrity(connection: &Connection) -> Result<(), StoreError> {
+pub(super) fn check_integrity(connection: &Connection) -> Result<(), StoreError> {
     let verdict: String = answer(connection, schema::CHECK_INTEGRITY)?;
     if verdict == "ok" {
         return Ok(());

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Error, ErrorCode, ffi};
 
 use super::{Database, Room, known_node};
 use crate::error::StoreError;
 use crate::store::fault::{damaged, fault};
 use crate::store::files::Standing;
+use crate::store::opening::check_integrity;
 use crate::store::schema;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,34 +72,42 @@ impl Database {
     /// The file or its log is shorter than it was left. Somebody may have copied the log into the file
     /// or have shrunk that, which SQLite allows, or have cut off what is needed.
     fn examine_shortened(&mut self, log_alone: bool) -> StoreError {
-        let is_whole = |connection: &Connection| {
-            let all = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?);
+        let all = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?);
+        let examined = match self.connection.query_row(schema::COPY_SOME_OF_LOG, [], all) {
             // What all is in the file, the log is not needed for.
-            if !connection.query_row(schema::COPY_SOME_OF_LOG, [], all)? {
-                return Ok(None);
-            }
-            Ok(Some(log_alone || is_sound(connection)?))
+            Ok(true) if log_alone => Ok(()),
+            Ok(true) => check(&self.connection),
+            // A reader is in the way.
+            Ok(false) => return StoreError::Busy(PathBuf::new()),
+            Err(error) if tells_of_loss(&error) => Err(cut()),
+            Err(error) => Err(fault(error)),
         };
-        match is_whole(&self.connection).map_err(fault) {
-            Ok(Some(true)) => {
+        match examined {
+            Ok(()) => {
                 self.leave_files();
                 StoreError::Busy(PathBuf::new())
             }
-            // A reader is in the way.
-            Ok(None) => StoreError::Busy(PathBuf::new()),
-            Err(error @ StoreError::Busy(_)) => error,
-            Ok(Some(false)) | Err(_) => {
+            Err(StoreError::Damaged { .. }) => {
                 self.broken = Some(Broken::Cut);
                 cut()
             }
+            // The disk fails, or somebody else is in the way: it is looked at again next time.
+            Err(error) => error,
         }
     }
 
     /// What was cut off is there again, or something is that is as long.
     fn examine_restored(&mut self) -> Result<(), StoreError> {
-        let sound = self.read(is_sound);
-        self.broken = if sound == Ok(true) { None } else { Some(Broken::Damaged) };
-        if self.broken.is_none() { Ok(()) } else { Err(cut()) }
+        match check(&self.connection) {
+            Ok(()) => self.broken = None,
+            Err(StoreError::Damaged { .. }) => {
+                self.broken = Some(Broken::Damaged);
+                return Err(cut());
+            }
+            // It is looked at again next time.
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 }
 
@@ -106,8 +115,19 @@ fn cut() -> StoreError {
     damaged("some of it was cut off while it was in use")
 }
 
-/// Reads all of the file, even what is in memory.
-fn is_sound(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.execute_batch(schema::FORGET_PAGES)?;
-    connection.query_row(schema::CHECK_INTEGRITY, [], |row| Ok(row.get_ref(0)?.as_str()? == "ok"))
+/// Whether an error comes of what is not there, and not of a disk that fails at present.
+fn tells_of_loss(error: &Error) -> bool {
+    match error {
+        Error::SqliteFailure(failure, _) => {
+            failure.extended_code == ffi::SQLITE_IOERR_SHORT_READ
+                || matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        }
+        _ => true,
+    }
+}
+
+/// Whether all of the file is sound, even what is in memory.
+fn check(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute_batch(schema::FORGET_PAGES).map_err(fault)?;
+    check_integrity(connection)
 }
