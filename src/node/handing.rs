@@ -43,6 +43,8 @@ const YOUNGER_PART: u32 = 10;
 const SHARE: u64 = 120;
 /// For how many keys that are due it is found out at once in whose turn they are.
 const QUEUED_AT_ONCE: u32 = 32;
+/// For fewer, once their values are more than this: each is looked at.
+const MAX_QUEUED_ROWS: usize = 2000;
 
 /// A question under way.
 #[derive(Debug)]
@@ -144,9 +146,14 @@ impl Node {
     /// Has those keys that are due wait for their turns, a few at a time.
     pub(super) fn queue_checks(&mut self, world: &mut World<'_>) {
         let now = second(world.ctx.now);
+        let mut rows = 0;
         for _ in 0..QUEUED_AT_ONCE {
             let Some(custody) = self.custody.as_deref_mut() else { return };
             let Some((_, key)) = custody.checks.first().filter(|&(due, _)| due <= now) else { return };
+            if rows > MAX_QUEUED_ROWS {
+                return;
+            }
+            rows += self.resident.values_of(&key);
             match world.store.blocks(&mut self.resident, &key) {
                 Ok(blocks) if blocks.is_empty() => custody.checks.remove(&key),
                 Ok(blocks) => custody.checks.wait(&key, blocks.iter().map(|block| block.unwrap_or(OWN))),
