@@ -1,4 +1,4 @@
-//! A node for a small host: a file, a socket, one thread, and nothing else in the program.
+//! A node for a small host: a file, a socket, a thread, and nothing else in the program.
 //!
 //! ```sh
 //! cargo build --profile small --example small
