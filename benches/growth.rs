@@ -48,7 +48,7 @@ use std::time::Instant;
 
 use chart::{Chart, Scale, Series};
 use serde_json::{Value, json};
-use vfs::work;
+use vfs::processor;
 
 struct Options {
     parts: Vec<String>,
@@ -184,9 +184,9 @@ impl Growth {
 /// whatever else the machine does makes it only longer.
 fn nanoseconds(runs: usize, count: usize, mut act: impl FnMut()) -> f64 {
     let of_one = |_| {
-        let begun = work();
+        let begun = processor::of_thread();
         (0..count).for_each(|_| act());
-        (work() - begun) * 1e9 / count as f64
+        (processor::of_thread() - begun) * 1e9 / count as f64
     };
     (0..runs).map(of_one).fold(f64::MAX, f64::min)
 }

@@ -59,6 +59,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use store::Store;
 use tempfile::TempDir;
+use vfs::processor;
 
 /// All that this benchmark knows of the store's own interface.
 mod store {
@@ -451,9 +452,9 @@ fn fill(path: &Path, count: u64, times: (i64, i64, i64)) {
 fn expire_some(store: &mut Store, rows: u32) -> Value {
     let mut works: Vec<f64> = (0..200)
         .map(|_| {
-            let (begun, in_sync) = (vfs::work(), vfs::work_in_sync());
+            let (begun, in_sync) = (processor::of_thread(), vfs::work_in_sync());
             store.expire(UnixTime(START), rows);
-            1e3 * (vfs::work() - begun - (vfs::work_in_sync() - in_sync))
+            1e3 * (processor::of_thread() - begun - (vfs::work_in_sync() - in_sync))
         })
         .collect();
     works.sort_by(f64::total_cmp);
@@ -497,14 +498,14 @@ fn expire(path: &Path, config: Config, count: u64) -> Expiry {
     loop {
         let due = engine.next_deadline().expect("upkeep");
         let (began, in_sync) = (Instant::now(), vfs::in_sync());
-        let (busy, busy_in_sync) = (vfs::work(), vfs::work_in_sync());
+        let (busy, busy_in_sync) = (processor::of_thread(), vfs::work_in_sync());
         engine.handle_timeout(due);
         while let Some(ready) = engine.poll_ready() {
             while engine.poll_transmit(due, ready, &mut buffer).is_some() {}
         }
         while engine.poll_event().is_some() {}
         let took = began.elapsed();
-        works.push(vfs::work() - busy - (vfs::work_in_sync() - busy_in_sync));
+        works.push(processor::of_thread() - busy - (vfs::work_in_sync() - busy_in_sync));
         turns.push(took);
         own.push(took.saturating_sub(vfs::in_sync() - in_sync));
         let held = engine.stats(node).expect("a node").values;

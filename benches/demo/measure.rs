@@ -1,5 +1,8 @@
 //! What something takes of time, of a processor and of memory.
 
+#[path = "../../tests/support/processor.rs"]
+mod processor;
+
 use std::fs;
 use std::time::Instant;
 
@@ -26,28 +29,15 @@ impl std::ops::AddAssign for Span {
 
 impl Moment {
     pub fn now() -> Self {
-        Moment { at: Instant::now(), work: work() }
+        Moment { at: Instant::now(), work: processor::of_process() }
     }
 
     pub fn span(&self) -> Span {
-        Span { wall: self.at.elapsed().as_secs_f64() * 1e3, work: (work() - self.work) * 1e3 }
+        Span {
+            wall: self.at.elapsed().as_secs_f64() * 1e3,
+            work: (processor::of_process() - self.work) * 1e3,
+        }
     }
-}
-
-/// For how many seconds the threads of this process have been running, in it or for it in the system.
-fn work() -> f64 {
-    if cfg!(not(target_os = "linux")) {
-        return f64::NAN;
-    }
-    const CLOCK_PROCESS_CPUTIME_ID: i32 = 2;
-    unsafe extern "C" {
-        fn clock_gettime(clock: i32, time: *mut [i64; 2]) -> i32;
-    }
-    let mut time = [0; 2];
-    // SAFETY: on the 64-bit systems that this runs on, `timespec` is two numbers of 64 bits, which is what
-    // the call writes.
-    unsafe { clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
-    time[0] as f64 + time[1] as f64 / 1e9
 }
 
 /// Bytes of this process that are in memory, where the system tells (Linux).

@@ -5,7 +5,7 @@ use khashmir::sim::{Host, Setup, Simulation};
 use khashmir::{Contact, Id, NodeOptions};
 use rand::RngExt;
 
-use super::{Growth, work};
+use super::{Growth, processor};
 
 const LOOKUPS: usize = 200;
 const K: usize = 8;
@@ -75,7 +75,7 @@ fn measure(nodes: usize) -> Vec<f64> {
         (0..LOOKUPS).map(|_| (hosts[rng.random_range(0..nodes)], Id::random(&mut rng))).collect();
     let (mut hops, mut asked) = (0, 0);
     let mut all = |sim: &mut Simulation| {
-        let (datagrams, begun) = (sim.traffic().0, work());
+        let (datagrams, begun) = (sim.traffic().0, processor::of_thread());
         // All at once: time in which nodes look after their tables is no part of it.
         let operations: Vec<_> = lookups.iter().map(|&(host, target)| sim.find_node(host, target)).collect();
         for operation in operations {
@@ -85,7 +85,7 @@ fn measure(nodes: usize) -> Vec<f64> {
             asked += u64::from(ended.effort.asked);
         }
         let each = |all: f64| all / LOOKUPS as f64;
-        (each((sim.traffic().0 - datagrams) as f64), each((work() - begun) * 1e6))
+        (each((sim.traffic().0 - datagrams) as f64), each((processor::of_thread() - begun) * 1e6))
     };
     let first = all(&mut sim);
     let again = all(&mut sim);

@@ -10,7 +10,7 @@ use rand::{Rng, RngExt};
 use tempfile::TempDir;
 
 use super::limits::boundless;
-use super::{Growth, vfs, work};
+use super::{Growth, processor, vfs};
 
 /// So many are stored or looked for each time.
 const TIMES: u64 = 4000;
@@ -119,7 +119,7 @@ fn measure(mut database: Database, most: u64) -> Vec<(u64, Vec<f64>)> {
 
 /// Microseconds of a processor for each of those that `act` does, but for the disk's sync.
 fn timed(act: impl FnOnce()) -> f64 {
-    let (begun, in_sync) = (work(), vfs::work_in_sync());
+    let (begun, in_sync) = (processor::of_thread(), vfs::work_in_sync());
     act();
-    (work() - begun - (vfs::work_in_sync() - in_sync)) * 1e6 / TIMES as f64
+    (processor::of_thread() - begun - (vfs::work_in_sync() - in_sync)) * 1e6 / TIMES as f64
 }

@@ -39,7 +39,7 @@ pub fn rate(synchronous: Option<&str>, span: Duration) -> Rate {
     let mut statement = connection.prepare(&sql).expect("a statement");
     let mut rng = seeded(seed_from_number(1));
     let (mut key, mut digest, mut value) = ([0; 20], [0; 20], [7; SIZE]);
-    let (mut rows, begun, busy) = (0, Instant::now(), vfs::work());
+    let (mut rows, begun, busy) = (0, Instant::now(), processor::of_thread());
     while begun.elapsed() < span {
         connection.execute_batch("BEGIN IMMEDIATE").expect("to begin");
         for _ in 0..BATCH {
@@ -65,6 +65,6 @@ pub fn rate(synchronous: Option<&str>, span: Duration) -> Rate {
         }
         connection.execute_batch("COMMIT").expect("to commit");
     }
-    let busy = vfs::work() - busy;
+    let busy = processor::of_thread() - busy;
     Rate { count: rows as u64, took: begun.elapsed().as_secs_f64(), busy }
 }

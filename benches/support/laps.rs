@@ -1,5 +1,8 @@
 //! Contenders that take turns, so that whatever else the machine does concerns all of them.
 
+#[path = "../../tests/support/processor.rs"]
+mod processor;
+
 use std::time::{Duration, Instant};
 
 /// What was done in a time, and what it took of a processor; in seconds.
@@ -13,9 +16,9 @@ pub struct Lap {
 impl Lap {
     /// Runs `job` once, which says how much it has done.
     pub fn of(job: impl FnOnce() -> u64) -> Lap {
-        let (begun, busy) = (Instant::now(), work());
+        let (begun, busy) = (Instant::now(), processor::of_thread());
         let count = job();
-        Lap { count, wall: begun.elapsed().as_secs_f64(), work: work() - busy }
+        Lap { count, wall: begun.elapsed().as_secs_f64(), work: processor::of_thread() - busy }
     }
 
     pub fn per_second(&self) -> f64 {
@@ -65,19 +68,4 @@ pub fn ratios(ours: &[Lap], theirs: &[Lap]) -> (f64, f64) {
 fn middle(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// For how many seconds this thread has been running; 0 where the system does not tell.
-pub fn work() -> f64 {
-    if cfg!(not(all(target_os = "linux", target_pointer_width = "64"))) {
-        return 0.0;
-    }
-    const CLOCK_THREAD_CPUTIME_ID: i32 = 3;
-    unsafe extern "C" {
-        fn clock_gettime(clock: i32, time: *mut [i64; 2]) -> i32;
-    }
-    let mut time = [0; 2];
-    // SAFETY: on 64-bit Linux, `timespec` is two numbers of 64 bits, which is what the call writes.
-    unsafe { clock_gettime(CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    time[0] as f64 + time[1] as f64 / 1e9
 }

@@ -8,6 +8,9 @@
 // How long the disk takes is to be told apart from the rest.
 #![allow(clippy::disallowed_methods)]
 
+#[path = "processor.rs"]
+pub mod processor;
+
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::Once;
@@ -115,22 +118,6 @@ pub fn work_in_sync() -> f64 {
     WORK_IN_SYNC.get()
 }
 
-/// For how many seconds this thread has been running, to the microsecond.
-pub fn work() -> f64 {
-    if cfg!(not(target_os = "linux")) {
-        return 0.0;
-    }
-    const CLOCK_THREAD_CPUTIME_ID: i32 = 3;
-    unsafe extern "C" {
-        fn clock_gettime(clock: i32, time: *mut [i64; 2]) -> i32;
-    }
-    let mut time = [0; 2];
-    // SAFETY: on the 64-bit systems that this runs on, `timespec` is two numbers of 64 bits, which is what
-    // the call writes.
-    unsafe { clock_gettime(CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    time[0] as f64 + time[1] as f64 / 1e9
-}
-
 fn report(progress: Progress) -> Report {
     Report { made: progress.made, failed: progress.failed, last: progress.last }
 }
@@ -224,10 +211,10 @@ extern "C" fn truncate(file: *mut sqlite3_file, length: i64) -> c_int {
 
 extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
     fails(Call::Sync).unwrap_or_else(|| {
-        let (begun, busy) = (Instant::now(), work());
+        let (begun, busy) = (Instant::now(), processor::of_thread());
         let code = inner!(file, xSync, flags);
         IN_SYNC.set(IN_SYNC.get() + begun.elapsed());
-        WORK_IN_SYNC.set(WORK_IN_SYNC.get() + work() - busy);
+        WORK_IN_SYNC.set(WORK_IN_SYNC.get() + processor::of_thread() - busy);
         code
     })
 }
