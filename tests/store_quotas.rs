@@ -1,26 +1,17 @@
 //! How much a store takes: from whom, under which key and in all; and who makes room.
 
+#[path = "support/limits.rs"]
+mod limits;
+
 use std::net::IpAddr;
 
 use khashmir::random::{seed_from_number, seeded};
 use khashmir::store::{Database, Limits, NewValue, Put, Refusal, Resident, VALUE_OVERHEAD};
 use khashmir::time::UnixTime;
 use khashmir::{Durability, Id, WhenFull};
+use limits::LIMITS as ROOMY;
 use rand::RngExt;
 
-const ROOMY: Limits = Limits {
-    max_values_per_key: 1000,
-    max_bytes_per_key: 1 << 30,
-    max_values_per_key_and_block: 1000,
-    max_bytes_per_key_and_block: 1 << 30,
-    max_stored_bytes: 1 << 30,
-    max_stored_values: 1_000_000,
-    max_bytes_per_address: 1 << 30,
-    max_bytes_per_block: 1 << 30,
-    limit_loopback: false,
-    when_full: WhenFull::Refuse,
-    max_renewed_bytes: 1 << 20,
-};
 /// The node's own id: keys are as far from it as they are large.
 const ME: Id = Id::new([0; 20]);
 /// What a value of 8 bytes counts for.
