@@ -2,50 +2,16 @@
 
 #[path = "support/limits.rs"]
 mod limits;
-
-use std::net::IpAddr;
+#[path = "support/senders.rs"]
+mod senders;
 
 use khashmir::random::{seed_from_number, seeded};
-use khashmir::store::{Database, Limits, NewValue, Put, Refusal, Resident, VALUE_OVERHEAD};
+use khashmir::store::{Database, Limits, NewValue, Put, Refusal, Resident};
 use khashmir::time::UnixTime;
 use khashmir::{Durability, Id, WhenFull};
 use limits::LIMITS as ROOMY;
 use rand::RngExt;
-
-/// The node's own id: keys are as far from it as they are large.
-const ME: Id = Id::new([0; 20]);
-/// What a value of 8 bytes counts for.
-const EACH: u64 = VALUE_OVERHEAD + 8;
-const END: i64 = 1000;
-
-fn store(limits: Limits) -> (Database, Resident) {
-    let mut database = Database::in_memory().expect("memory");
-    let who = database.move_in(Some(ME), ME, limits).expect("room");
-    (database, who)
-}
-
-fn ip(address: &str) -> IpAddr {
-    address.parse().expect("an address")
-}
-
-/// The key at a distance.
-fn key(far: u8) -> Id {
-    let mut bytes = [0; 20];
-    bytes[0] = far;
-    Id::new(bytes)
-}
-
-/// Stores a value of 8 bytes, at this time.
-fn put_at(store: &mut (Database, Resident), key: &Id, value: u64, sender: &str, time: i64) -> Put {
-    let sender = (!sender.is_empty()).then(|| ip(sender));
-    let value = value.to_be_bytes();
-    let new = NewValue { key, value: &value, time: UnixTime(time), expires: UnixTime(END), sender };
-    store.0.put(&mut store.1, &new, &UnixTime(time).into()).expect("a put")
-}
-
-fn put(store: &mut (Database, Resident), key: &Id, value: u64, sender: &str) -> Put {
-    put_at(store, key, value, sender, 1)
-}
+use senders::*;
 
 /// A value that was there.
 const RENEWED: Put = Put::Renewed { until: UnixTime(END) };
@@ -96,7 +62,7 @@ fn an_address_and_its_block_have_so_many_bytes() {
         assert_eq!(put(&mut store, &key(1), 1, elsewhere), RENEWED);
         assert_eq!(store.1.bytes_from(ip(elsewhere)).0, EACH);
         // What has expired makes room.
-        assert_eq!(put_at(&mut store, &key(6), 1, one, END), Put::Added);
+        assert_eq!(put_for(&mut store, &key(6), 1, one, (END, END)), Put::Added);
     }
 }
 
@@ -126,7 +92,7 @@ fn a_full_store_refuses() {
         assert_eq!(put(&mut store, &key(0), 1, "10.0.9.1"), RENEWED);
         assert_eq!(store.1.values(), room.into());
         // What has expired makes room.
-        assert_eq!(put_at(&mut store, &key(0), 2, "10.0.9.1", END), Put::Added);
+        assert_eq!(put_for(&mut store, &key(0), 2, "10.0.9.1", (END, END)), Put::Added);
         assert_eq!(store.1.displaced(), 0);
     }
 }
@@ -138,9 +104,9 @@ fn who_holds_most_makes_room_with_what_is_farthest_and_oldest() {
         put(&mut store, &key(far), 1, "10.0.0.1");
     }
     // A block of two addresses holds most.
-    put_at(&mut store, &key(9), 1, "10.0.1.1", 5);
-    put_at(&mut store, &key(9), 2, "10.0.1.2", 3);
-    put_at(&mut store, &key(3), 3, "10.0.1.2", 1);
+    put_for(&mut store, &key(9), 1, "10.0.1.1", (5, END));
+    put_for(&mut store, &key(9), 2, "10.0.1.2", (3, END));
+    put_for(&mut store, &key(3), 3, "10.0.1.2", (1, END));
     put(&mut store, &key(9), 9, "");
     assert_eq!(put(&mut store, &key(8), 1, "10.0.2.1"), Put::Added);
     assert!(!has(&mut store, &key(9), 2), "of two as far away the oldest");
@@ -255,7 +221,7 @@ fn what_senders_hold_is_counted() {
                     let sender = format!("10.0.{}.{}", rng.random_range(0..3), rng.random_range(0..3));
                     let sender = if rng.random_bool(0.1) { "" } else { &sender };
                     let value = rng.random_range(0..1000);
-                    put_at(&mut store, &key(rng.random()), value, sender, rng.random_range(0..100));
+                    put_for(&mut store, &key(rng.random()), value, sender, (rng.random_range(0..100), END));
                 }
                 80..85 => drop(store.0.expire(&mut store.1, UnixTime(END), 3).expect("expiry")),
                 85..92 => store.0.commit().expect("a commit"),

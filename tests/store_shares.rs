@@ -2,51 +2,16 @@
 
 #[path = "support/limits.rs"]
 mod limits;
-
-use std::net::IpAddr;
+#[path = "support/senders.rs"]
+mod senders;
 
 use khashmir::random::{Random, seed_from_number, seeded};
-use khashmir::store::{Database, Limits, NewValue, Put, Refusal, Resident, VALUE_OVERHEAD};
+use khashmir::store::{Database, Limits, Put, Refusal};
 use khashmir::time::UnixTime;
 use khashmir::{Durability, Id, WhenFull};
 use limits::LIMITS as ROOMY;
 use rand::RngExt;
-
-/// The node's own id: keys are as far from it as they are large.
-const ME: Id = Id::new([0; 20]);
-/// What a value of 8 bytes counts for.
-const EACH: u64 = VALUE_OVERHEAD + 8;
-const END: i64 = 1000;
-
-type Store = (Database, Resident);
-
-fn store(limits: Limits) -> Store {
-    let mut database = Database::in_memory().expect("memory");
-    let who = database.move_in(Some(ME), ME, limits).expect("room");
-    (database, who)
-}
-
-fn ip(address: &str) -> IpAddr {
-    address.parse().expect("an address")
-}
-
-fn key(far: u8) -> Id {
-    let mut bytes = [0; 20];
-    bytes[0] = far;
-    Id::new(bytes)
-}
-
-/// Stores a value of 8 bytes at one time, until another.
-fn put_for(store: &mut Store, key: &Id, value: u64, sender: &str, (now, end): (i64, i64)) -> Put {
-    let sender = (!sender.is_empty()).then(|| ip(sender));
-    let value = value.to_be_bytes();
-    let new = NewValue { key, value: &value, time: UnixTime(now), expires: UnixTime(end), sender };
-    store.0.put(&mut store.1, &new, &UnixTime(now).into()).expect("a put")
-}
-
-fn put(store: &mut Store, key: &Id, value: u64, sender: &str) -> Put {
-    put_for(store, key, value, sender, (1, END))
-}
+use senders::*;
 
 fn until(end: i64) -> Put {
     Put::Renewed { until: UnixTime(end) }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, Error, ErrorCode, ffi};
 
-use super::{Database, Room, known_node};
+use super::tenants::known_node;
+use super::{Database, Room};
 use crate::error::StoreError;
 use crate::store::fault::{damaged, fault};
 use crate::store::files::Standing;
