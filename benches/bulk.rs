@@ -70,37 +70,8 @@ const NAMES: [(&str, Option<f64>); 5] = [
     ("Airhook, offload", Some(2.0)),
 ];
 
-struct Options {
-    rounds: usize,
-    span: Duration,
-    only: Option<String>,
-}
-
-fn options() -> Option<Options> {
-    let mut options = Options { rounds: 15, span: Duration::from_millis(400), only: None };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--rounds" => options.rounds = arguments.next()?.parse().ok().filter(|&rounds| rounds > 0)?,
-            "--ms" => options.span = Duration::from_millis(arguments.next()?.parse().ok()?),
-            "--only" => options.only = Some(arguments.next()?),
-            // What cargo adds.
-            "--bench" => {}
-            "--help" | "-h" => {
-                println!("{HELP}");
-                std::process::exit(0);
-            }
-            _ => return None,
-        }
-    }
-    Some(options)
-}
-
 fn main() {
-    let Some(options) = options() else {
-        eprintln!("usage: bulk [--rounds N] [--ms N] [--only NAME] [--help]");
-        std::process::exit(2);
-    };
+    let options = laps::options(HELP, "bulk [--rounds N] [--ms N] [--only NAME] [--help]", |_, _| None);
     let mut udp = Plain::new(false);
     let mut watched = Plain::new(true);
     let mut tcp = Tcp::new();

@@ -46,47 +46,24 @@ It prints a table, then one line of JSON.";
 /// How many calls are under way, and the ratio that is wanted then.
 const CASES: [(usize, f64); 2] = [(1, 0.5), (64, 0.6)];
 
-struct Options {
-    rounds: usize,
-    span: Duration,
-    only: Option<String>,
-    under_way: usize,
-}
-
-fn options() -> Option<Options> {
-    let mut options = Options { rounds: 15, span: Duration::from_millis(400), only: None, under_way: 64 };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--rounds" => options.rounds = arguments.next()?.parse().ok().filter(|&rounds| rounds > 0)?,
-            "--ms" => options.span = Duration::from_millis(arguments.next()?.parse().ok()?),
-            "--only" => options.only = Some(arguments.next()?),
-            "--under-way" => options.under_way = arguments.next()?.parse().ok()?,
-            // What cargo adds.
-            "--bench" => {}
-            "--help" | "-h" => {
-                println!("{HELP}");
-                std::process::exit(0);
-            }
-            _ => return None,
-        }
-    }
-    Some(options)
-}
-
 fn main() {
-    let Some(options) = options() else {
-        eprintln!("usage: calls [--rounds N] [--ms N] [--only nodes|sockets] [--under-way N] [--help]");
-        std::process::exit(2);
-    };
+    let mut under_way = 64;
+    let usage = "calls [--rounds N] [--ms N] [--only nodes|sockets] [--under-way N] [--help]";
+    let options = laps::options(HELP, usage, |option, arguments| {
+        if option == "--under-way" {
+            under_way = arguments.next()?.parse().ok()?;
+            return Some(());
+        }
+        None
+    });
     if let Some(name) = &options.only {
         let mut nodes = Nodes::new();
         let sizes = nodes.sizes();
         let mut sockets = Sockets::new(sizes);
         loop {
             let lap = Lap::of(|| match name.as_str() {
-                "nodes" => nodes.run(options.under_way, options.span),
-                _ => sockets.run(options.under_way, options.span),
+                "nodes" => nodes.run(under_way, options.span),
+                _ => sockets.run(under_way, options.span),
             });
             println!("{:>8.0} per second, {:.2} µs of a processor each", lap.per_second(), lap.each());
         }

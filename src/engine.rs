@@ -226,7 +226,7 @@ impl Engine {
     }
 
     /// Stops a node: saves its contacts, ends its operations with
-    /// [`OperationError::Closed`], forgets its connections. What it had to say
+    /// [`OperationError::Closed`](crate::OperationError::Closed), forgets its connections. What it had to say
     /// and has not said stays unsaid.
     ///
     /// # Errors

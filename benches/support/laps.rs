@@ -5,6 +5,48 @@ mod processor;
 
 use std::time::{Duration, Instant};
 
+/// How long contenders are measured, and which of them.
+#[derive(Debug)]
+pub struct Options {
+    pub rounds: usize,
+    /// Of one contender's turn.
+    pub span: Duration,
+    pub only: Option<String>,
+}
+
+/// The options of the command line, and what `more` makes of others. After `--help`, or where one is
+/// wrong, it ends the program with a text for people.
+pub fn options(
+    help: &str,
+    usage: &str,
+    mut more: impl FnMut(&str, &mut dyn Iterator<Item = String>) -> Option<()>,
+) -> Options {
+    let mut options = Options { rounds: 15, span: Duration::from_millis(400), only: None };
+    let mut arguments = std::env::args().skip(1);
+    let mut read = || -> Option<()> {
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--rounds" => options.rounds = arguments.next()?.parse().ok().filter(|&rounds| rounds > 0)?,
+                "--ms" => options.span = Duration::from_millis(arguments.next()?.parse().ok()?),
+                "--only" => options.only = Some(arguments.next()?),
+                // What cargo adds.
+                "--bench" => {}
+                "--help" | "-h" => {
+                    println!("{help}");
+                    std::process::exit(0);
+                }
+                other => more(other, &mut arguments)?,
+            }
+        }
+        Some(())
+    };
+    if read().is_none() {
+        eprintln!("usage: {usage}");
+        std::process::exit(2);
+    }
+    options
+}
+
 /// What was done in a time, and what it took of a processor; in seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Lap {
