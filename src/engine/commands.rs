@@ -40,10 +40,13 @@ impl Engine {
     }
 
     /// Stores a value with the nodes nearest to its key, and again every
-    /// [`Config::renew_interval`](crate::Config::renew_interval) until it is [withdrawn](Self::withdraw) or the node is
-    /// removed. With a `life` of its own (1 s to [`Config::value_lifetime`](crate::Config::value_lifetime), counted in whole
+    /// [`Config::renew_interval`] until it is [withdrawn](Self::withdraw) or the node is
+    /// removed. With a `life` of its own (1 s to [`Config::value_lifetime`], counted in whole
     /// seconds) it is not renewed, and its holders forget it after that; those of 2003 only
     /// when they forget any. → [`Outcome::Stored`]
+    ///
+    /// [`Config::renew_interval`]: crate::Config::renew_interval
+    /// [`Config::value_lifetime`]: crate::Config::value_lifetime
     pub fn store_value(
         &mut self,
         now: Time,
@@ -60,12 +63,14 @@ impl Engine {
 
     /// Renews a value no more that [`store_value`](Self::store_value) has stored. Its holders
     /// are not told: each keeps it, gives it out and hands it on until
-    /// [`Config::value_lifetime`](crate::Config::value_lifetime) has passed since it was last stored, and then forgets it. Says
+    /// [`Config::value_lifetime`] has passed since it was last stored, and then forgets it. Says
     /// whether it was renewed until now: not while an operation that stores it is still under way.
     ///
     /// # Errors
     ///
     /// When the store cannot be written; the value may be renewed as before.
+    ///
+    /// [`Config::value_lifetime`]: crate::Config::value_lifetime
     pub fn withdraw(&mut self, now: Time, node: NodeKey, key: Id, value: &[u8]) -> Result<bool, StoreError> {
         self.tell_time(now);
         let withdrawn = self.with(node, |node, world| node.withdraw(world, &key, value)).unwrap_or(Ok(false));
